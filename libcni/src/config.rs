@@ -1,0 +1,201 @@
+//! The network configuration that a plugin reads on stdin (spec section 3, "Deriving request configuration").
+//!
+//! The bytes are kept as they came, for a delegate gets the complete configuration. What a plugin itself
+//! understands it asks for as a type of its own: [`Config::parse`]. A value that does not fit is
+//! named with its key (code 7).
+
+use std::io::Read;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::error::{Error, code};
+use crate::invocation::{AttachmentId, identifier_fault};
+use crate::result::CniResult;
+use crate::version::Version;
+
+/// The largest configuration that is read, in bytes. Inline node maps of thousands of nodes fit many times over.
+pub const MAX_BYTES: u64 = 16 << 20;
+
+/// One plugin's configuration, as the runtime derived it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What was on stdin, to the byte.
+    pub bytes: Vec<u8>,
+    /// The same as a JSON object.
+    pub object: Map<String, Value>,
+    /// `name`: the network. Valid as a file name.
+    pub name: String,
+    /// `cniVersion`: the version to speak.
+    pub version: Version,
+}
+
+impl Config {
+    /// Reads all of `input`: code 5 if it can't be read, 6 if it is not a JSON object.
+    pub fn read_bytes(input: &mut dyn Read) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        input
+            .take(MAX_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|error| Error::io("network configuration on stdin", error))?;
+        if bytes.len() as u64 > MAX_BYTES {
+            return Err(Error::decode(
+                "network configuration on stdin",
+                format!("larger than {} MiB", MAX_BYTES >> 20),
+            ));
+        }
+        Ok(bytes)
+    }
+
+    /// The JSON object in `bytes`. The error says line and column (code 6).
+    pub fn decode(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
+        serde_json::from_slice(bytes).map_err(|error| Error::decode("network configuration on stdin", error))
+    }
+
+    /// Checks what every command needs: the network's name. `version` is known by then.
+    pub fn new(bytes: Vec<u8>, object: Map<String, Value>, version: Version) -> Result<Self, Error> {
+        let name = match object.get("name") {
+            Some(Value::String(name)) => name.clone(),
+            Some(other) => return Err(Error::config("name", shorten(other), "not a string")),
+            None => return Err(Error::config("name", "missing", "the network needs a name")),
+        };
+        if let Some(fault) = identifier_fault(&name) {
+            return Err(Error::config("name", format!("{name:?}"), fault));
+        }
+        Ok(Config { bytes, object, name, version })
+    }
+
+    /// `cniVersion` of a decoded configuration; missing is 0.1.0, unknown is code 1.
+    pub fn version_of(object: &Map<String, Value>) -> Result<Version, Error> {
+        match object.get("cniVersion") {
+            None | Some(Value::Null) => Ok(Version::V0_1_0),
+            Some(Value::String(text)) => text.parse(),
+            Some(other) => Err(Error::config("cniVersion", shorten(other), "not a string")),
+        }
+    }
+
+    /// What a plugin understands of the configuration, as its own type. Unknown keys are the type's
+    /// business (serde ignores them unless told otherwise); a value that does not fit is code 7.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        parse_at(&Value::Object(self.object.clone()), "")
+    }
+
+    /// `prevResult`, read in the configuration's version or the one it names itself.
+    pub fn prev_result(&self) -> Result<Option<CniResult>, Error> {
+        match self.object.get("prevResult") {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => CniResult::from_value(value, self.version).map(Some).map_err(|error| {
+                Error::new(
+                    code::INVALID_CONFIG,
+                    "invalid network configuration",
+                    format!("key \"prevResult\": {}", error.details),
+                )
+            }),
+        }
+    }
+
+    /// `ipam.type`, if the configuration delegates addresses. Not more than that is looked at, so that DEL
+    /// can always delegate.
+    pub fn ipam_type(&self) -> Option<&str> {
+        self.object.get("ipam")?.get("type")?.as_str().filter(|name| !name.is_empty())
+    }
+
+    /// `cni.dev/valid-attachments`, which GC needs. Missing is an error (code 7), never "nothing is valid".
+    pub fn valid_attachments(&self) -> Result<Vec<AttachmentId>, Error> {
+        const KEY: &str = "cni.dev/valid-attachments";
+        match self.object.get(KEY) {
+            None | Some(Value::Null) => {
+                Err(Error::config(KEY, "missing", "GC needs the list of attachments that are still valid"))
+            }
+            Some(value) => parse_at(value, KEY),
+        }
+    }
+}
+
+/// Deserializes `value`, which stands at the key `at`; an error names key and value (code 7).
+pub fn parse_at<T: DeserializeOwned>(value: &Value, at: &str) -> Result<T, Error> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        let path = if path == "." { String::new() } else { path };
+        let culprit = lookup(value, error.path());
+        let key = [at, path.as_str()].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".");
+        Error::config(&key, culprit.map_or_else(|| "missing".to_owned(), shorten), error.inner())
+    })
+}
+
+/// The value at a path of serde_path_to_error.
+fn lookup<'a>(value: &'a Value, path: &serde_path_to_error::Path) -> Option<&'a Value> {
+    use serde_path_to_error::Segment;
+    path.iter().try_fold(value, |value, segment| match segment {
+        Segment::Seq { index } => value.get(index),
+        Segment::Map { key } => value.get(key),
+        Segment::Enum { .. } | Segment::Unknown => Some(value),
+    })
+}
+
+/// A JSON value short enough for an error message.
+pub fn shorten(value: &Value) -> String {
+    let mut text = value.to_string();
+    if text.len() > 100 {
+        let end = (0..=100).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    fn config(text: &str) -> Result<Config, Error> {
+        let object = Config::decode(text.as_bytes())?;
+        let version = Config::version_of(&object)?;
+        Config::new(text.as_bytes().to_vec(), object, version)
+    }
+
+    #[test]
+    fn text_that_does_not_parse_is_code_6_with_line_and_column() {
+        let error = config("{\n  \"name\": }").unwrap_err();
+        assert_eq!(error.code, code::DECODING_FAILURE);
+        assert!(error.details.contains("line 2 column 11"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_value_is_code_7_and_names_key_and_value() {
+        #[derive(Deserialize, Debug)]
+        struct Outer {
+            #[allow(dead_code)]
+            ipam: Inner,
+        }
+        #[derive(Deserialize, Debug)]
+        struct Inner {
+            #[allow(dead_code)]
+            mtus: Vec<u32>,
+        }
+        let error = config(r#"{"name":"n","ipam":{"mtus":[1,"big"]}}"#).unwrap().parse::<Outer>().unwrap_err();
+        assert_eq!(error.code, code::INVALID_CONFIG);
+        assert!(error.details.contains("ipam.mtus[1]") && error.details.contains("\"big\""), "{error}");
+    }
+
+    #[test]
+    fn names_become_file_names_and_are_checked() {
+        for bad in [r#"{"name":"../x"}"#, r#"{"name":""}"#, r#"{"name":5}"#, "{}"] {
+            assert_eq!(config(bad).unwrap_err().code, code::INVALID_CONFIG, "{bad}");
+        }
+    }
+
+    #[test]
+    fn gc_without_its_list_is_an_error_and_an_empty_list_is_not() {
+        assert_eq!(config(r#"{"name":"n"}"#).unwrap().valid_attachments().unwrap_err().code, code::INVALID_CONFIG);
+        let empty = config(r#"{"name":"n","cni.dev/valid-attachments":[]}"#).unwrap();
+        assert_eq!(empty.valid_attachments().unwrap(), []);
+    }
+
+    #[test]
+    fn deep_nesting_is_an_error_and_no_crash() {
+        let deep = "[".repeat(100_000);
+        assert_eq!(config(&format!("{{\"name\":{deep}")).unwrap_err().code, code::DECODING_FAILURE);
+    }
+}

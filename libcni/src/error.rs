@@ -1,0 +1,156 @@
+//! The one error type of the protocol, and the specification's codes.
+//!
+//! Errors travel as JSON on stdout (spec section 5, "Error"): a code, a short message, and details that name
+//! the thing at fault. Codes 0–99 belong to the specification, 100 and up to plugins.
+
+use serde::{Deserialize, Serialize};
+
+use crate::version::Version;
+
+/// The codes of spec section 5, and podwire's own from 100.
+pub mod code {
+    /// Incompatible CNI version: the version is unknown, or has no such command.
+    pub const INCOMPATIBLE_VERSION: u32 = 1;
+    /// A field of the configuration is not supported; the message names key and value.
+    pub const UNSUPPORTED_FIELD: u32 = 2;
+    /// Container unknown: tells a runtime that no DEL is needed. podwire never sends it.
+    pub const UNKNOWN_CONTAINER: u32 = 3;
+    /// One or more `CNI_*` variables are missing or wrong; all of them are named.
+    pub const INVALID_ENVIRONMENT: u32 = 4;
+    /// An I/O failure: a file, a pipe, the kernel.
+    pub const IO_FAILURE: u32 = 5;
+    /// Input that does not decode.
+    pub const DECODING_FAILURE: u32 = 6;
+    /// A configuration that does not hold.
+    pub const INVALID_CONFIG: u32 = 7;
+    /// A passing condition: the runtime may call again.
+    pub const TRY_AGAIN_LATER: u32 = 11;
+    /// STATUS: no ADD can be served.
+    pub const UNAVAILABLE: u32 = 50;
+    /// STATUS: no ADD can be served, and Pods that run may have lost connectivity.
+    pub const UNAVAILABLE_AND_LIMITED: u32 = 51;
+
+    /// A delegate failed without an error document of its own.
+    pub const DELEGATE_FAILED: u32 = 100;
+    /// No address is free in a range set.
+    pub const NO_FREE_ADDRESS: u32 = 101;
+    /// CHECK: something that ADD made is missing or changed.
+    pub const CHECK_FAILED: u32 = 102;
+    /// The attachment, or a part of it, exists already: a DEL is missing before this ADD.
+    pub const EXISTS_ALREADY: u32 = 103;
+    /// Something that someone else made stands where ours would go.
+    pub const NOT_OURS: u32 = 104;
+    /// The kernel lacks a feature that the configuration asks for.
+    pub const KERNEL_LACKS: u32 = 105;
+    /// The kernel refused for want of a privilege.
+    pub const NOT_PERMITTED: u32 = 106;
+    /// A bug: the plugin panicked.
+    pub const PANIC: u32 = 999;
+}
+
+/// An error as a plugin reports it and a runtime reads it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{msg}{}{details} (code {code})", if details.is_empty() { "" } else { ": " })]
+pub struct Error {
+    /// One of [`code`], or a plugin's own.
+    pub code: u32,
+    /// A few words on the kind of error.
+    pub msg: String,
+    /// What is at fault, by name, and what to do about it. May be empty.
+    pub details: String,
+}
+
+/// The error document (spec section 5).
+#[derive(Serialize, Deserialize)]
+struct Document {
+    #[serde(rename = "cniVersion", default, skip_serializing_if = "String::is_empty")]
+    cni_version: String,
+    code: u32,
+    #[serde(default)]
+    msg: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    details: String,
+}
+
+impl Error {
+    /// An error with a code, a short message and details.
+    pub fn new(code: u32, msg: impl Into<String>, details: impl Into<String>) -> Self {
+        Error { code, msg: msg.into(), details: details.into() }
+    }
+
+    /// Code 7: a key of the configuration has a value that does not hold. `key` is its path (`ipam.ranges[0]`).
+    pub fn config(key: &str, value: impl std::fmt::Display, why: impl std::fmt::Display) -> Self {
+        Error::new(code::INVALID_CONFIG, "invalid network configuration", format!("key {key:?}, value {value}: {why}"))
+    }
+
+    /// Code 5: something could not be read or written.
+    pub fn io(what: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
+        Error::new(code::IO_FAILURE, "I/O failure", format!("{what}: {error}"))
+    }
+
+    /// Code 6: something does not decode.
+    pub fn decode(what: impl std::fmt::Display, error: impl std::fmt::Display) -> Self {
+        Error::new(code::DECODING_FAILURE, "failed to decode", format!("{what}: {error}"))
+    }
+
+    /// Code 102: CHECK found `what` missing or changed.
+    pub fn check(what: impl std::fmt::Display) -> Self {
+        Error::new(code::CHECK_FAILED, "check failed", what.to_string())
+    }
+
+    /// The same error with `context` in front of its details.
+    #[must_use]
+    pub fn context(mut self, context: impl std::fmt::Display) -> Self {
+        self.details =
+            if self.details.is_empty() { context.to_string() } else { format!("{context}: {}", self.details) };
+        self
+    }
+
+    /// The error document, on one line.
+    pub fn to_json(&self, version: Version) -> String {
+        let document = Document {
+            cni_version: version.as_str().to_owned(),
+            code: self.code,
+            msg: self.msg.clone(),
+            details: self.details.clone(),
+        };
+        serde_json::to_string(&document).expect("an error document is strings and a number")
+    }
+
+    /// Reads an error document, if `bytes` hold one. The message may be empty: some plugins leave it so.
+    pub fn from_json(bytes: &[u8]) -> Option<Self> {
+        let document: Document = serde_json::from_slice(bytes).ok()?;
+        Some(Error::new(document.code, document.msg, document.details))
+    }
+
+    /// Joins the errors of a job that went on after the first (DEL, GC): the first one's code, all details.
+    pub fn all(errors: Vec<Error>) -> Result<(), Error> {
+        let mut errors = errors.into_iter();
+        let Some(mut first) = errors.next() else { return Ok(()) };
+        for error in errors {
+            first.details = format!("{}; {}: {}", first.details, error.msg, error.details);
+        }
+        Err(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_document_holds_what_the_error_says() {
+        let error = Error::config("mtu", "\"big\"", "not a number");
+        let text = error.to_json(Version::V0_4_0);
+        assert!(text.starts_with(r#"{"cniVersion":"0.4.0","code":7,"#), "{text}");
+        assert_eq!(Error::from_json(text.as_bytes()), Some(error));
+    }
+
+    #[test]
+    fn joined_errors_keep_every_detail() {
+        assert_eq!(Error::all(vec![]), Ok(()));
+        let both = Error::all(vec![Error::io("a", "gone"), Error::check("b")]).unwrap_err();
+        assert_eq!(both.code, code::IO_FAILURE);
+        assert!(both.details.contains("a: gone") && both.details.contains('b'), "{both}");
+    }
+}

@@ -1,0 +1,26 @@
+//! The Container Network Interface in Rust: write plugins, run plugins.
+//!
+//! * Writing a plugin: implement [`plugin::Plugin`], call [`plugin::main`]. `examples/` holds a complete one.
+//! * Delegating addresses to an IPAM plugin: [`delegate`].
+//! * Running plugins, as a container runtime does: [`runtime`].
+//!
+//! This crate is the protocol alone: JSON, environment, execution. It knows nothing of the kernel's networking.
+//! The specification it follows is [CNI 1.1.0](https://www.cni.dev/docs/spec/), with every earlier version.
+#![warn(missing_docs)]
+
+pub mod config;
+pub mod delegate;
+pub mod error;
+pub mod invocation;
+pub mod plugin;
+pub mod result;
+pub mod runtime;
+pub mod version;
+
+pub use config::Config;
+pub use error::{Error, code};
+pub use invocation::{Attachment, AttachmentId, Command, Invocation};
+pub use ipnetwork;
+pub use plugin::{About, Key, Kind, Plugin, Request};
+pub use result::{CniResult, Dns, Interface, IpConfig, Route};
+pub use version::Version;

@@ -1,0 +1,313 @@
+//! The plugin's side: one trait, one main.
+//!
+//! A plugin implements [`Plugin`] and its `main` is `libcni::plugin::main::<MyPlugin>()`. This file does the rest:
+//! reads environment and stdin, validates both before the plugin sees them, picks the version, turns a panic into an
+//! error document, and writes the one document that stdout may hold.
+//!
+//! DEL and GC get no typed configuration: they must work whatever has become of it since the ADD, so only names and
+//! IDs are validated for them.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::error::{Error, code};
+use crate::invocation::{Attachment, AttachmentId, Command, Invocation, Lookup};
+use crate::result::CniResult;
+use crate::version::{self, Version};
+
+/// What the container's namespace is to a plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Works inside the namespace: `CNI_NETNS` must be one, and not the plugin's own.
+    Interface,
+    /// Hands out addresses: `CNI_NETNS` is never opened.
+    Ipam,
+}
+
+/// One configuration key, for `--help`.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Its path: `ipam.ranges`.
+    pub name: &'static str,
+    /// What it is when missing, as JSON or in words.
+    pub default: &'static str,
+    /// What it does, in one line.
+    pub help: &'static str,
+}
+
+/// What a plugin says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// The binary's name.
+    pub name: &'static str,
+    /// The binary's version: `env!("CARGO_PKG_VERSION")`.
+    pub version: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// Its configuration keys.
+    pub keys: &'static [Key],
+    /// A complete configuration that works.
+    pub example: &'static str,
+}
+
+/// What every command gets: the configuration and the environment.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The configuration, complete.
+    pub config: Config,
+    /// The environment.
+    pub invocation: Invocation,
+}
+
+/// A CNI plugin.
+pub trait Plugin {
+    /// What the plugin understands of its configuration. Parsed before [`add`](Plugin::add),
+    /// [`check`](Plugin::check) and [`status`](Plugin::status) are called; what does not fit is code 7.
+    type Config: DeserializeOwned;
+
+    /// What the plugin says of itself.
+    const ABOUT: About;
+
+    /// Whether it works inside the container's namespace.
+    const KIND: Kind;
+
+    /// Beyond types: what a configuration must hold before anything is touched.
+    fn validate(_request: &Request, _config: &Self::Config) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Wires the container. On an error everything this call made is gone again.
+    fn add(request: &Request, config: Self::Config, attachment: &Attachment) -> Result<CniResult, Error>;
+
+    /// Is everything as ADD left it?
+    fn check(request: &Request, config: Self::Config, attachment: &Attachment) -> Result<(), Error>;
+
+    /// Removes what ADD made. What is gone already is fine.
+    fn del(request: &Request, attachment: &Attachment) -> Result<(), Error>;
+
+    /// Removes what belongs to no attachment in `valid`; goes on after an error.
+    fn gc(request: &Request, valid: &[AttachmentId]) -> Result<(), Error>;
+
+    /// Could an ADD be served? Code 50 or 51 if not.
+    fn status(request: &Request, config: Self::Config) -> Result<(), Error>;
+}
+
+/// The whole of a plugin's `main`.
+pub fn main<P: Plugin>() -> ExitCode {
+    init_logging();
+    let answer = match std::env::args_os().nth(1) {
+        Some(argument) => answer_argument::<P>(&argument),
+        None => answer::<P>(&|name| std::env::var_os(name), &mut std::io::stdin().lock()),
+    };
+    let mut stderr = std::io::stderr().lock();
+    let mut stdout = std::io::stdout().lock();
+    let _ = stderr.write_all(answer.stderr.as_bytes());
+    match stdout.write_all(answer.stdout.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) if answer.success => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// What one execution prints and how it ends.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// One JSON document, or nothing.
+    pub stdout: String,
+    /// For people.
+    pub stderr: String,
+    /// Exit status 0?
+    pub success: bool,
+}
+
+/// Logs go to stderr; `PODWIRE_LOG` sets the level (`error`, `warn`, `info`, `debug`, `trace`; `warn` by default).
+fn init_logging() {
+    let level = std::env::var("PODWIRE_LOG").ok().and_then(|text| text.parse().ok());
+    let _ = env_logger::Builder::new()
+        .filter_level(level.unwrap_or(log::LevelFilter::Warn))
+        .format_timestamp(None)
+        .try_init();
+}
+
+fn answer_argument<P: Plugin>(argument: &OsString) -> Answer {
+    let about = P::ABOUT;
+    match argument.to_str() {
+        Some("--version" | "-V") => {
+            Answer { stdout: format!("{} {}\n", about.name, about.version), success: true, ..Answer::default() }
+        }
+        Some("--help" | "-h") => Answer { stdout: help(&about), success: true, ..Answer::default() },
+        _ => Answer {
+            stderr: format!("{}: unknown argument {argument:?}\n\n{}", about.name, introduction(&about)),
+            ..Answer::default()
+        },
+    }
+}
+
+fn introduction(about: &About) -> String {
+    format!(
+        "{name} {version}: {summary}\n\
+         A CNI plugin: a container runtime executes it with CNI_COMMAND and other variables set, and a\n\
+         network configuration on stdin. By hand: cnitool. More: {name} --help\n\
+         CNI spec versions: {versions}\n",
+        name = about.name,
+        version = about.version,
+        summary = about.summary,
+        versions = version::list(&Version::ALL),
+    )
+}
+
+fn help(about: &About) -> String {
+    let mut text = introduction(about);
+    text.push_str("\nConfiguration:\n");
+    let width = about.keys.iter().map(|key| key.name.len()).max().unwrap_or(0);
+    for key in about.keys {
+        let _ = writeln!(text, "  {:width$}  {} [default: {}]", key.name, key.help, key.default);
+    }
+    let _ = write!(text, "\nExample:\n{}\n\nLogs go to stderr; PODWIRE_LOG=debug shows more.\n", about.example.trim());
+    text
+}
+
+/// One execution, without a process: environment and input in, answer out.
+pub fn answer<P: Plugin>(lookup: Lookup, input: &mut dyn Read) -> Answer {
+    let mut version = Version::LATEST;
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run::<P>(lookup, input, &mut version)));
+    let outcome = outcome.unwrap_or_else(|panic| {
+        let words = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let details = format!("{}; this is a bug in {}", words.unwrap_or("no message"), P::ABOUT.name);
+        Err(Error::new(code::PANIC, "the plugin panicked", details))
+    });
+    match outcome {
+        Ok(Output::Nothing) => Answer { success: true, ..Answer::default() },
+        Ok(Output::Introduction) => Answer { stderr: introduction(&P::ABOUT), success: true, ..Answer::default() },
+        Ok(Output::Document(value)) => Answer { stdout: format!("{value}\n"), success: true, ..Answer::default() },
+        Err(error) => Answer { stdout: error.to_json(version) + "\n", ..Answer::default() },
+    }
+}
+
+enum Output {
+    Nothing,
+    Introduction,
+    Document(Value),
+}
+
+fn run<P: Plugin>(lookup: Lookup, input: &mut dyn Read, version: &mut Version) -> Result<Output, Error> {
+    let Some(invocation) = Invocation::read(lookup)? else { return Ok(Output::Introduction) };
+    let command = invocation.command;
+    let bytes = Config::read_bytes(input)?;
+    if command == Command::Version {
+        return version_answer(&bytes).map(Output::Document);
+    }
+    let object = Config::decode(&bytes)?;
+    *version = match Config::version_of(&object) {
+        Ok(version) => version,
+        // What was added must be removable, also when the version was edited into nonsense since.
+        Err(_) if command == Command::Del => Version::LATEST,
+        Err(error) => return Err(error),
+    };
+    require_command(command, *version)?;
+    let request = Request { config: Config::new(bytes, object, *version)?, invocation };
+    execute::<P>(&request)
+}
+
+fn require_command(command: Command, version: Version) -> Result<(), Error> {
+    let (known, since) = match command {
+        Command::Check => (version.has_check(), Version::V0_4_0),
+        Command::Gc | Command::Status => (version.has_gc_and_status(), Version::V1_1_0),
+        _ => return Ok(()),
+    };
+    if known {
+        return Ok(());
+    }
+    let details = format!("cniVersion {version} has no {}: it came with {since}", command.as_str());
+    Err(Error::new(code::INCOMPATIBLE_VERSION, "incompatible CNI version", details))
+}
+
+fn execute<P: Plugin>(request: &Request) -> Result<Output, Error> {
+    let attachment = request.invocation.attachment.as_ref();
+    match (request.invocation.command, attachment) {
+        (Command::Add, Some(attachment)) => {
+            let config = validated::<P>(request, Some(attachment))?;
+            add::<P>(request, config, attachment).map(Output::Document)
+        }
+        (Command::Check, Some(attachment)) => {
+            let config = validated::<P>(request, Some(attachment))?;
+            P::check(request, config, attachment).map(|()| Output::Nothing)
+        }
+        (Command::Del, Some(attachment)) => P::del(request, attachment).map(|()| Output::Nothing),
+        (Command::Gc, _) => P::gc(request, &request.config.valid_attachments()?).map(|()| Output::Nothing),
+        (Command::Status, _) => P::status(request, validated::<P>(request, None)?).map(|()| Output::Nothing),
+        (Command::Add | Command::Check | Command::Del, None) | (Command::Version, _) => {
+            unreachable!("an attachment is read for these commands, and VERSION is answered before")
+        }
+    }
+}
+
+/// Everything that can be known to be wrong before anything is touched.
+fn validated<P: Plugin>(request: &Request, attachment: Option<&Attachment>) -> Result<P::Config, Error> {
+    if let (Kind::Interface, Some(attachment)) = (P::KIND, attachment) {
+        require_netns(attachment.netns()?, request.invocation.netns_override)?;
+    }
+    let config = request.config.parse()?;
+    P::validate(request, &config)?;
+    Ok(config)
+}
+
+/// An ADD whose result can't be said in the configured version is undone like any other failed ADD.
+fn add<P: Plugin>(request: &Request, config: P::Config, attachment: &Attachment) -> Result<Value, Error> {
+    let result = P::add(request, config, attachment)?;
+    result.to_value(request.config.version).inspect_err(|_| {
+        if let Err(error) = P::del(request, attachment) {
+            log::error!("undoing the ADD: {error}");
+        }
+    })
+}
+
+fn version_answer(bytes: &[u8]) -> Result<Value, Error> {
+    // Runtimes older than the request's body send none.
+    let object = if bytes.iter().all(u8::is_ascii_whitespace) { Default::default() } else { Config::decode(bytes)? };
+    let asked = object.get("cniVersion").and_then(Value::as_str).unwrap_or(Version::LATEST.as_str());
+    Ok(json!({ "cniVersion": asked, "supportedVersions": Version::ALL }))
+}
+
+/// `path` must be a network namespace, and not the plugin's own unless `own_is_fine` (code 4).
+///
+/// An open file of nsfs names its kind in /proc: `net:[4026531840]`. Nothing is entered to find out.
+fn require_netns(path: &Path, own_is_fine: bool) -> Result<(), Error> {
+    let refuse = |why: String| {
+        Error::new(code::INVALID_ENVIRONMENT, "invalid environment", format!("CNI_NETNS {}: {why}", path.display()))
+    };
+    let name = netns_name(path).map_err(|error| refuse(error.to_string()))?;
+    if !name.starts_with("net:[") {
+        return Err(refuse("not a network namespace".to_owned()));
+    }
+    let own = netns_name(Path::new("/proc/thread-self/ns/net"))
+        .map_err(|error| Error::io("/proc/thread-self/ns/net", error))?;
+    if name == own && !own_is_fine {
+        return Err(refuse("this is the plugin's own network namespace (CNI_NETNS_OVERRIDE=1 allows it)".to_owned()));
+    }
+    Ok(())
+}
+
+/// The kernel's name for the namespace at `path`, or for whatever else is there.
+pub(crate) fn netns_name(path: &Path) -> std::io::Result<String> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+    // Opening a FIFO or a device could block or do something; a namespace is a regular file of nsfs.
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_fifo() || kind.is_char_device() || kind.is_block_device() || kind.is_socket() {
+        return Ok(String::new());
+    }
+    const O_NONBLOCK: i32 = 0o4000;
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)?;
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    Ok(link.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! The dispatcher, with a plugin that records what it was asked.

@@ -1,0 +1,1 @@
+//! The runtime's side: load configurations, run chains of plugins, remember results.
