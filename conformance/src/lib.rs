@@ -1,1 +1,6 @@
-//! Tests.
+//! What the tests, the suite and the benchmarks share.
+//!
+//! Plugins are executables here, ours like anybody's: this crate links `libcni` only.
+#![warn(missing_docs)]
+
+pub mod lab;
