@@ -30,8 +30,8 @@ pub mod code {
     /// STATUS: no ADD can be served, and Pods that run may have lost connectivity.
     pub const UNAVAILABLE_AND_LIMITED: u32 = 51;
 
-    /// A delegate failed without an error document of its own.
-    pub const DELEGATE_FAILED: u32 = 100;
+    /// A plugin that was executed failed without an error document of its own.
+    pub const PLUGIN_FAILED: u32 = 100;
     /// No address is free in a range set.
     pub const NO_FREE_ADDRESS: u32 = 101;
     /// CHECK: something that ADD made is missing or changed.

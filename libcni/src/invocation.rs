@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, code};
 
@@ -55,7 +55,7 @@ impl Command {
 
 /// What identifies an attachment within a network: the pair that the specification calls
 /// `(CNI_CONTAINERID, CNI_IFNAME)`, and an element of `cni.dev/valid-attachments`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct AttachmentId {
     /// The runtime's name for the container.
     #[serde(rename = "containerID")]

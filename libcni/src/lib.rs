@@ -11,7 +11,9 @@
 pub mod config;
 pub mod delegate;
 pub mod error;
+mod exec;
 pub mod invocation;
+mod netns;
 pub mod plugin;
 pub mod result;
 pub mod runtime;

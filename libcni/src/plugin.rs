@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use crate::config::Config;
 use crate::error::{Error, code};
 use crate::invocation::{Attachment, AttachmentId, Command, Invocation, Lookup};
+use crate::netns::Netns;
 use crate::result::CniResult;
 use crate::version::{self, Version};
 
@@ -276,37 +277,19 @@ fn version_answer(bytes: &[u8]) -> Result<Value, Error> {
 }
 
 /// `path` must be a network namespace, and not the plugin's own unless `own_is_fine` (code 4).
-///
-/// An open file of nsfs names its kind in /proc: `net:[4026531840]`. Nothing is entered to find out.
 fn require_netns(path: &Path, own_is_fine: bool) -> Result<(), Error> {
-    let refuse = |why: String| {
+    let refuse = |why: &dyn std::fmt::Display| {
         Error::new(code::INVALID_ENVIRONMENT, "invalid environment", format!("CNI_NETNS {}: {why}", path.display()))
     };
-    let name = netns_name(path).map_err(|error| refuse(error.to_string()))?;
-    if !name.starts_with("net:[") {
-        return Err(refuse("not a network namespace".to_owned()));
+    let found = Netns::at(path).map_err(|error| refuse(&error))?;
+    let own = Netns::current().map_err(|error| Error::io("/proc/thread-self/ns/net", error))?;
+    match found {
+        None => Err(refuse(&"not a network namespace")),
+        Some(netns) if netns == own && !own_is_fine => {
+            Err(refuse(&"this is the plugin's own network namespace (CNI_NETNS_OVERRIDE=1 allows it)"))
+        }
+        Some(_) => Ok(()),
     }
-    let own = netns_name(Path::new("/proc/thread-self/ns/net"))
-        .map_err(|error| Error::io("/proc/thread-self/ns/net", error))?;
-    if name == own && !own_is_fine {
-        return Err(refuse("this is the plugin's own network namespace (CNI_NETNS_OVERRIDE=1 allows it)".to_owned()));
-    }
-    Ok(())
-}
-
-/// The kernel's name for the namespace at `path`, or for whatever else is there.
-pub(crate) fn netns_name(path: &Path) -> std::io::Result<String> {
-    use std::os::fd::AsRawFd;
-    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-    // Opening a FIFO or a device could block or do something; a namespace is a regular file of nsfs.
-    let kind = std::fs::metadata(path)?.file_type();
-    if kind.is_fifo() || kind.is_char_device() || kind.is_block_device() || kind.is_socket() {
-        return Ok(String::new());
-    }
-    const O_NONBLOCK: i32 = 0o4000;
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path)?;
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    Ok(link.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

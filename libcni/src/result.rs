@@ -169,6 +169,14 @@ struct SingleIp {
     routes: Vec<Route>,
 }
 
+/// A result in the words of one version.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Written {
+    Listed(Listed),
+    Single(Single),
+}
+
 /// Go writes an empty list as `null`.
 fn null_is_empty<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
@@ -182,12 +190,17 @@ impl CniResult {
     /// The result in `version`'s words. Code 7 if that version has none for it: 0.1.0 and 0.2.0 need one
     /// address, and take at most one of each family.
     pub fn to_value(&self, version: Version) -> Result<Value, Error> {
-        let value = if version.is_single_address() {
-            serde_json::to_value(self.single(version)?)
-        } else {
-            serde_json::to_value(self.listed(version))
-        };
-        value.map_err(|error| Error::decode("result", error))
+        serde_json::to_value(self.written(version)?).map_err(|error| Error::decode("result", error))
+    }
+
+    /// [`to_value`](CniResult::to_value) for people: keys in the specification's order, indented by four spaces.
+    pub fn to_json_pretty(&self, version: Version) -> Result<String, Error> {
+        let mut text = Vec::new();
+        let four_spaces = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+        self.written(version)?
+            .serialize(&mut serde_json::Serializer::with_formatter(&mut text, four_spaces))
+            .map_err(|error| Error::decode("result", error))?;
+        Ok(String::from_utf8(text).expect("JSON is UTF-8"))
     }
 
     /// Reads a result in the version that it names, else in `version`.
@@ -213,6 +226,13 @@ impl CniResult {
             }
         }
         Ok(())
+    }
+
+    fn written(&self, version: Version) -> Result<Written, Error> {
+        Ok(match version.is_single_address() {
+            true => Written::Single(self.single(version)?),
+            false => Written::Listed(self.listed(version)),
+        })
     }
 
     fn listed(&self, version: Version) -> Listed {

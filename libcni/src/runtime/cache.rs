@@ -1,0 +1,254 @@
+//! What each ADD resulted in, for CHECK and DEL (spec section 3), in the Go libcni's files.
+//!
+//! `<directory>/results/<network>-<container ID>-<interface>` is one JSON object: `kind` (`cniCacheV1`), the list's bytes, the attachment's
+//! parameters and the result. Go's programs (containerd, CRI-O, podman) write the same, so that either can DEL what
+//! the other ADDed. The oldest of them wrote the bare result: that is read too.
+//!
+//! A file appears whole or not at all: it is written beside the folder, where nobody looks for results, and renamed
+//! into it. The folder itself is the lock that keeps GC apart from ADD and DEL.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use fs2::FileExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::chain::Parameters;
+use crate::error::{Error, code};
+use crate::invocation::{AttachmentId, identifier_fault, ifname_fault};
+
+/// Where the Go libcni keeps its results.
+pub const DEFAULT_DIR: &str = "/var/lib/cni";
+
+const KIND: &str = "cniCacheV1";
+
+/// A directory of results.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    directory: PathBuf,
+}
+
+/// What the cache remembers of one ADD.
+#[derive(Clone, Debug)]
+pub struct Cached {
+    /// The network's name.
+    pub network: String,
+    /// The attachment, as it was added.
+    pub parameters: Parameters,
+    /// The list it was added with, as JSON.
+    pub config: Vec<u8>,
+    /// The chain's result, as it was written.
+    pub result: Option<Value>,
+}
+
+/// The file, in the order in which Go writes it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Document {
+    #[serde(default)]
+    kind: String,
+    #[serde(default)]
+    container_id: String,
+    /// Base64; Go writes an empty list's as null.
+    #[serde(default)]
+    config: Option<String>,
+    #[serde(default)]
+    if_name: String,
+    #[serde(default)]
+    network_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    netns: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cni_args: Option<Vec<(String, String)>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    capability_args: Option<Map<String, Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    result: Option<Value>,
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Cache::new(DEFAULT_DIR)
+    }
+}
+
+impl Cache {
+    /// The cache in `directory`, which is made (0700) when something is first put into it.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Cache { directory: directory.into() }
+    }
+
+    /// Remembers an ADD. What was remembered of the same attachment before is replaced.
+    pub fn put(&self, cached: &Cached) -> Result<(), Error> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let file = self.file(&cached.network, &cached.parameters.id)?;
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let beside = self.directory.join(format!(".result-{}-{count}", std::process::id()));
+        let written = self.make().and_then(|_| write_private(&beside, &Document::from(cached).to_bytes()));
+        written.and_then(|()| std::fs::rename(&beside, &file)).map_err(|error| {
+            let _ = std::fs::remove_file(&beside);
+            Error::io(format!("remembering the result in {}", file.display()), error)
+        })
+    }
+
+    /// What is remembered of an attachment. Code 6 if its file can't be understood.
+    pub fn get(&self, network: &str, id: &AttachmentId) -> Result<Option<Cached>, Error> {
+        let file = self.file(network, id)?;
+        let Some(bytes) = read(&file)? else { return Ok(None) };
+        let cached = Document::parse(&bytes).map_err(|error| error.context(file.display()))?;
+        Ok(Some(cached.unwrap_or_else(|result| Cached {
+            network: network.to_owned(),
+            parameters: Parameters { id: id.clone(), ..Parameters::default() },
+            config: Vec::new(),
+            result: Some(result),
+        })))
+    }
+
+    /// Forgets an attachment; nothing to forget is fine.
+    pub fn remove(&self, network: &str, id: &AttachmentId) -> Result<(), Error> {
+        let file = self.file(network, id)?;
+        match std::fs::remove_file(&file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io(file.display(), error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Every attachment of `network`, in the order of their files' names.
+    ///
+    /// A file that may be of this network but can't be understood is an error (code 6): whoever takes
+    /// the answer for complete would take addresses from Pods that live.
+    pub fn attachments(&self, network: &str) -> Result<Vec<Cached>, Error> {
+        let folder = self.results();
+        let io = |error| Error::io(folder.display(), error);
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(io(error)),
+        };
+        let mut files =
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(io)?;
+        files.sort();
+        let mut found = Vec::new();
+        for file in files {
+            let Some(bytes) = read(&file)? else { continue };
+            match Document::parse(&bytes) {
+                Ok(Ok(cached)) if cached.network == network => found.push(cached),
+                Ok(Ok(_)) => {}
+                _ if !starts_with(&file, network) => {}
+                Ok(Err(_)) => return Err(unclear(&file, "a result without the attachment's parameters")),
+                Err(error) => return Err(unclear(&file, &error.details)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Keeps GC (`exclusive`) apart from ADD and DEL, until dropped: no ADD or DEL may be under way when
+    /// GC is called (spec section 3, "Lifecycle & Ordering"). Programs that do not take the lock are not kept apart.
+    pub(super) fn lock(&self, exclusive: bool) -> Result<File, Error> {
+        let folder = self.results();
+        let lock = || {
+            self.make()?;
+            let directory = File::open(&folder)?;
+            if exclusive { directory.lock_exclusive() } else { FileExt::lock_shared(&directory) }?;
+            Ok(directory)
+        };
+        lock().map_err(|error: std::io::Error| Error::io(format!("locking {}", folder.display()), error))
+    }
+
+    fn results(&self) -> PathBuf {
+        self.directory.join("results")
+    }
+
+    fn make(&self) -> std::io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(self.results())
+    }
+
+    fn file(&self, network: &str, id: &AttachmentId) -> Result<PathBuf, Error> {
+        let faults = [
+            ("network", network, identifier_fault(network)),
+            ("container ID", &id.container_id, identifier_fault(&id.container_id)),
+            ("interface name", &id.ifname, ifname_fault(&id.ifname)),
+        ];
+        for (what, text, fault) in faults {
+            if let Some(fault) = fault {
+                return Err(Error::new(code::INVALID_CONFIG, "invalid attachment", format!("{what} {text:?} {fault}")));
+            }
+        }
+        Ok(self.results().join(format!("{network}-{}-{}", id.container_id, id.ifname)))
+    }
+}
+
+impl From<&Cached> for Document {
+    fn from(cached: &Cached) -> Self {
+        let parameters = &cached.parameters;
+        Document {
+            kind: KIND.to_owned(),
+            container_id: parameters.id.container_id.clone(),
+            config: Some(BASE64.encode(&cached.config)),
+            if_name: parameters.id.ifname.clone(),
+            network_name: cached.network.clone(),
+            netns: parameters.netns.as_ref().map(|path| path.to_string_lossy().into_owned()),
+            cni_args: Some(parameters.args.clone()).filter(|args| !args.is_empty()),
+            capability_args: Some(parameters.capability_args.clone()).filter(|args| !args.is_empty()),
+            result: cached.result.clone(),
+        }
+    }
+}
+
+impl Document {
+    fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("a cache document is made of JSON")
+    }
+
+    /// What a file holds: an attachment, or (the inner error) an old file's bare result.
+    fn parse(bytes: &[u8]) -> Result<Result<Cached, Value>, Error> {
+        let bad = |error: &dyn std::fmt::Display| Error::decode("cached result", error);
+        let value: Value = serde_json::from_slice(bytes).map_err(|error| bad(&error))?;
+        if value.get("kind").is_none()
+            && (value.get("ips").is_some() || value.get("ip4").is_some() || value.get("ip6").is_some())
+        {
+            return Ok(Err(value));
+        }
+        let document: Document = serde_json::from_value(value).map_err(|error| bad(&error))?;
+        if document.kind != KIND {
+            return Err(bad(&format!("kind {:?} is not {KIND:?}", document.kind)));
+        }
+        let config = BASE64.decode(document.config.unwrap_or_default()).map_err(|error| bad(&error))?;
+        let parameters = Parameters {
+            id: AttachmentId { container_id: document.container_id, ifname: document.if_name },
+            netns: document.netns.filter(|path| !path.is_empty()).map(PathBuf::from),
+            args: document.cni_args.unwrap_or_default(),
+            capability_args: document.capability_args.unwrap_or_default(),
+        };
+        Ok(Ok(Cached { network: document.network_name, parameters, config, result: document.result }))
+    }
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path)?.write_all(bytes)
+}
+
+fn read(file: &Path) -> Result<Option<Vec<u8>>, Error> {
+    match std::fs::read(file) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(file.display(), error)),
+    }
+}
+
+fn starts_with(file: &Path, network: &str) -> bool {
+    file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{network}-")))
+}
+
+fn unclear(file: &Path, why: &str) -> Error {
+    let details = format!("{}: {why}; if its Pod is gone, remove the file", file.display());
+    Error::new(code::DECODING_FAILURE, "unclear which attachments are valid", details)
+}
