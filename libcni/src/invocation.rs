@@ -151,6 +151,12 @@ impl Invocation {
         }
         Ok(pairs)
     }
+
+    /// The value of one `CNI_ARGS` pair, whatever the others look like: runtimes pass pairs that are not ours to judge.
+    pub fn loose_arg(&self, key: &str) -> Option<&str> {
+        let pairs = self.raw_args.as_deref().unwrap_or_default().split(';');
+        pairs.filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == key).map(|(_, value)| value)
+    }
 }
 
 /// Reads variables and remembers what is wrong with them.

@@ -67,6 +67,15 @@ pub struct Request {
     pub invocation: Invocation,
 }
 
+impl Request {
+    /// The attachment's namespace, if something may still be undone in it: DEL may come without one, with one that is
+    /// gone, and with a path that leads to the node's own, in which nothing of a container is.
+    pub fn usable_netns<'a>(&self, attachment: &'a Attachment) -> Option<&'a Path> {
+        let path = attachment.netns.as_deref()?;
+        require_netns(path, self.invocation.netns_override).ok().map(|()| path)
+    }
+}
+
 /// A CNI plugin.
 pub trait Plugin {
     /// What the plugin understands of its configuration. Parsed before [`add`](Plugin::add),

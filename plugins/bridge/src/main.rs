@@ -1,2 +1,103 @@
-//! x
-fn main() {}
+//! `bridge`: Pods on a Linux bridge.
+//!
+//! Each Pod gets a veth pair; its end on the node is a port of one bridge that all Pods of the network share. With
+//! `isGateway` the node has an address on the bridge and routes for the Pods; with `ipMasq` what they send beyond their
+//! subnet leaves with the node's address.
+//!
+//! `config.rs` says which keys there are, `plan.rs` what should exist for them, this file what the five verbs do with it.
+
+mod config;
+mod plan;
+
+use std::process::ExitCode;
+
+use dataplane::Kernel;
+use libcni::{About, Attachment, AttachmentId, CniResult, Error, Interface, Kind, Plugin, Request};
+use verbs::ipam::{self, Lease};
+use verbs::{check, removal, told};
+
+use crate::config::Config;
+use crate::plan::Wiring;
+
+struct Bridge;
+
+fn main() -> ExitCode {
+    libcni::plugin::main::<Bridge>()
+}
+
+impl Plugin for Bridge {
+    type Config = Config;
+
+    const ABOUT: About = config::ABOUT;
+    const KIND: Kind = Kind::Interface;
+
+    fn validate(request: &Request, config: &Config) -> Result<(), Error> {
+        config.validate(request)
+    }
+
+    fn add(request: &Request, config: Config, attachment: &Attachment) -> Result<CniResult, Error> {
+        let mut kernel = Kernel::open().map_err(told)?;
+        kernel.enter_pod(attachment.netns()?).map_err(told)?;
+        let lease = Lease::take(request)?;
+        let wired = wire(request, &config, attachment, &kernel, lease.result.clone());
+        wired.map_err(|error| lease.give_back(error))
+    }
+
+    fn check(request: &Request, config: Config, attachment: &Attachment) -> Result<(), Error> {
+        let expected = check::expected(request, attachment, &config.bridge)?;
+        let mut kernel = Kernel::open().map_err(told)?;
+        kernel.enter_pod(attachment.netns()?).map_err(told)?;
+        Wiring::expected(request, &config, attachment, &expected)?.check_plan().check(&kernel).map_err(told)?;
+        expected.check_links(&kernel)?;
+        ipam::pass_on(request, libcni::Command::Check)
+    }
+
+    fn del(request: &Request, attachment: &Attachment) -> Result<(), Error> {
+        removal::del(request, attachment)
+    }
+
+    fn gc(request: &Request, valid: &[AttachmentId]) -> Result<(), Error> {
+        removal::gc(request, valid)
+    }
+
+    fn status(request: &Request, config: Config) -> Result<(), Error> {
+        let kernel = Kernel::open().map_err(|error| ipam::unavailable(told(error)))?;
+        plan::network(&config).possible(&kernel).map_err(|error| ipam::unavailable(told(error)))?;
+        ipam::status(request)
+    }
+}
+
+/// With addresses in hand: makes everything exist, and says what is there now.
+fn wire(
+    request: &Request,
+    config: &Config,
+    attachment: &Attachment,
+    kernel: &Kernel,
+    addresses: CniResult,
+) -> Result<CniResult, Error> {
+    let wiring = Wiring::new(request, config, attachment, addresses)?;
+    let mut result = request.config.prev_result()?.unwrap_or_default();
+    let plan = wiring.plan();
+    plan.add(kernel).map_err(told)?;
+    match wiring.interfaces(kernel) {
+        Ok(interfaces) => {
+            extend(&mut result, interfaces, wiring.addresses);
+            Ok(result)
+        }
+        Err(error) => {
+            plan.undo(kernel);
+            Err(told(error))
+        }
+    }
+}
+
+/// Appends what this attachment made to the result of the plugins before it, which there usually are none of.
+fn extend(result: &mut CniResult, interfaces: [Interface; 3], addresses: CniResult) {
+    result.interfaces.extend(interfaces);
+    let pod = result.interfaces.len() - 1;
+    result.ips.extend(addresses.ips.into_iter().map(|ip| libcni::IpConfig { interface: Some(pod), ..ip }));
+    result.routes.extend(addresses.routes);
+    if !addresses.dns.is_empty() {
+        result.dns = addresses.dns;
+    }
+}

@@ -1,0 +1,252 @@
+//! What should exist for a Pod on the bridge: the one list from which the five verbs follow.
+
+use std::net::IpAddr;
+
+use dataplane::address::{Address, Others};
+use dataplane::bridge::Bridge;
+use dataplane::masquerade::Masquerade;
+use dataplane::neighbor::NoStaleNeighbor;
+use dataplane::spoofcheck::SpoofCheck;
+use dataplane::sysctl::{Forwarding, Setting, Sysctls};
+use dataplane::veth::{End, Port, Veth};
+use dataplane::vlan::{PortVlans, VlanGateway};
+use dataplane::{At, Kernel, Mac, Owner, Plan, link};
+use ipnetwork::IpNetwork;
+use libcni::{Attachment, CniResult, Error, Interface, Request, Route};
+use verbs::check::Expected;
+use verbs::pod::PodInterface;
+use verbs::{mac, wire};
+
+use crate::config::Config;
+
+/// All facts about one attachment, gathered before the kernel is touched.
+#[derive(Debug)]
+pub struct Wiring<'a> {
+    config: &'a Config,
+    trunk: Vec<(u16, u16)>,
+    owner: Owner,
+    veth: Veth,
+    sandbox: String,
+    /// Addresses with their gateways, routes with the default ones, and name resolution.
+    pub addresses: CniResult,
+}
+
+impl<'a> Wiring<'a> {
+    /// For ADD: with what IPAM answered.
+    pub fn new(
+        request: &Request,
+        config: &'a Config,
+        attachment: &Attachment,
+        mut addresses: CniResult,
+    ) -> Result<Self, Error> {
+        complete(config, &mut addresses)?;
+        let pod_mac = wire::pod_mac(mac::requested(request, &config.runtime_config, &config.args)?);
+        let owner = wire::owner(request, &attachment.id);
+        let host = End { name: owner.host_end(), mac: Mac::random() };
+        let pod = End { name: attachment.id.ifname.clone(), mac: pod_mac };
+        Wiring::with_ends(request, config, attachment, addresses, host, pod)
+    }
+
+    /// For CHECK: with the result of the ADD. Its host end may have another's name: then the Pod was made by another
+    /// implementation, before the plugins were replaced.
+    pub fn expected(
+        request: &Request,
+        config: &'a Config,
+        attachment: &Attachment,
+        expected: &Expected,
+    ) -> Result<Self, Error> {
+        let owner = wire::owner(request, &attachment.id);
+        let end = |interface: &Interface| End {
+            name: interface.name.clone(),
+            mac: interface.mac.parse().unwrap_or_else(|_| Mac::random()),
+        };
+        let host = expected.host.as_ref().map_or(End { name: owner.host_end(), mac: Mac::random() }, end);
+        Wiring::with_ends(request, config, attachment, expected.result.clone(), host, end(&expected.pod))
+    }
+
+    fn with_ends(
+        request: &Request,
+        config: &'a Config,
+        attachment: &Attachment,
+        addresses: CniResult,
+        host: End,
+        pod: End,
+    ) -> Result<Self, Error> {
+        let masquerade = match config.ip_masq {
+            true => addresses.ips.iter().map(|ip| ip.address).collect(),
+            false => Vec::new(),
+        };
+        let mut label = wire::label(request, &attachment.id, masquerade);
+        label.mac_check = config.macspoofchk.then_some(pod.mac);
+        let port =
+            Port { bridge: config.bridge.clone(), hairpin: config.hairpin_mode, isolated: config.port_isolation };
+        Ok(Wiring {
+            config,
+            trunk: config.trunk()?,
+            owner: label.owner,
+            veth: Veth { host, pod, mtu: config.mtu(), port: Some(port), label },
+            sandbox: attachment.sandbox(),
+            addresses,
+        })
+    }
+
+    /// For ADD: everything, in the order in which it stands on one another.
+    pub fn plan(&self) -> Plan {
+        let mut plan = network(self.config);
+        // Router advertisements of a Pod must not reach the node's routing.
+        let key = format!("net/ipv6/conf/{}/accept_ra", self.config.bridge);
+        plan.shared(Sysctls { at: At::Host, settings: vec![Setting::if_there(key, "0")] });
+        self.gateways(&mut plan);
+        plan.owned(self.veth.clone());
+        self.vlans(&mut plan);
+        if self.config.macspoofchk {
+            plan.owned(SpoofCheck { owner: self.owner, mac: self.veth.pod.mac });
+        }
+        if !self.config.disable_container_interface {
+            let pod = self.pod();
+            plan.owned(pod.settings(&self.addresses));
+            pod.configure(&mut plan, &self.addresses);
+        }
+        self.masquerade(&mut plan);
+        plan
+    }
+
+    /// For CHECK: the same, less what a later plugin or the Pod itself may set as it likes, and less what only we
+    /// would have made for a Pod that another implementation made.
+    pub fn check_plan(&self) -> Plan {
+        let mut plan = network(self.config);
+        self.gateways(&mut plan);
+        plan.owned(self.veth.clone());
+        self.vlans(&mut plan);
+        if !self.config.disable_container_interface {
+            self.pod().configure(&mut plan, &self.addresses);
+        }
+        if self.veth.host.name == self.owner.host_end() {
+            if self.config.macspoofchk {
+                plan.owned(SpoofCheck { owner: self.owner, mac: self.veth.pod.mac });
+            }
+            self.masquerade(&mut plan);
+        }
+        plan
+    }
+
+    /// The result's interfaces as the kernel has them: bridge, host end, Pod end.
+    pub fn interfaces(&self, kernel: &Kernel) -> Result<[Interface; 3], dataplane::Error> {
+        let read = |at, name: &str, sandbox: &str| {
+            let link = link::expect(kernel, at, name)?;
+            Ok(Interface {
+                name: link.name,
+                mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+                mtu: Some(link.mtu),
+                sandbox: sandbox.to_owned(),
+                ..Interface::default()
+            })
+        };
+        Ok([
+            read(At::Host, &self.config.bridge, "")?,
+            read(At::Host, &self.veth.host.name, "")?,
+            read(At::Pod, &self.veth.pod.name, &self.sandbox)?,
+        ])
+    }
+
+    fn pod(&self) -> PodInterface<'_> {
+        PodInterface { name: &self.veth.pod.name, detect_duplicates: self.config.enabledad }
+    }
+
+    /// The node's addresses on the bridge, and forwarding for their families.
+    fn gateways(&self, plan: &mut Plan) {
+        if !self.config.has_gateway() {
+            return;
+        }
+        let ips = &self.addresses.ips;
+        let has = |ipv4: bool| ips.iter().any(|ip| ip.address.is_ipv4() == ipv4);
+        plan.shared(Forwarding { ipv4: has(true), ipv6: has(false) });
+        let link = gateway_link(self.config);
+        for ip in ips {
+            let Some(address) = ip.gateway.and_then(|gateway| with_prefix(gateway, ip.address)) else { continue };
+            let neighbors = if self.config.force_address { Others::Replace } else { Others::Refuse };
+            plan.shared(Address { at: At::Host, link: link.clone(), address, detect_duplicates: false, neighbors });
+            plan.shared(NoStaleNeighbor { link: link.clone(), ip: ip.address.ip() });
+        }
+    }
+
+    fn vlans(&self, plan: &mut Plan) {
+        if self.config.vlan().is_some() || !self.trunk.is_empty() {
+            plan.owned(PortVlans {
+                port: self.veth.host.name.clone(),
+                untagged: self.config.vlan(),
+                tagged: self.trunk.clone(),
+                keep_default: self.config.preserve_default_vlan,
+            });
+        }
+    }
+
+    fn masquerade(&self, plan: &mut Plan) {
+        if !self.veth.label.masquerade.is_empty() {
+            plan.owned(Masquerade { owner: self.owner, addresses: self.veth.label.masquerade.clone() });
+        }
+    }
+}
+
+/// What the network needs before it has any Pod: the bridge, and with a VLAN the node's place in it.
+pub fn network(config: &Config) -> Plan {
+    let mut plan = Plan::default();
+    let vlan_filtering = config.vlan().is_some() || !config.vlan_trunk.is_empty();
+    plan.shared(Bridge { name: config.bridge.clone(), promiscuous: config.promisc_mode, vlan_filtering });
+    if let (Some(vlan), true) = (config.vlan(), config.has_gateway()) {
+        plan.shared(VlanGateway { bridge: config.bridge.clone(), vlan, keep_default: config.preserve_default_vlan });
+    }
+    plan
+}
+
+/// The link that carries the gateway's addresses.
+fn gateway_link(config: &Config) -> String {
+    match config.vlan() {
+        Some(vlan) => format!("{}.{vlan}", config.bridge),
+        None => config.bridge.clone(),
+    }
+}
+
+/// Completes what IPAM answered: with `isGateway` an address without a gateway gets the first of its subnet; with
+/// `isDefaultGateway` each family gets a default route, unless IPAM gave one; `dns` of the configuration wins.
+fn complete(config: &Config, addresses: &mut CniResult) -> Result<(), Error> {
+    if config.has_gateway() {
+        for ip in &mut addresses.ips {
+            ip.gateway = ip.gateway.or_else(|| first_address(ip.address));
+        }
+    }
+    if config.is_default_gateway {
+        for ip in addresses.ips.clone() {
+            add_default_route(addresses, ip.address.is_ipv4(), ip.gateway);
+        }
+    }
+    if !config.dns.is_empty() {
+        addresses.dns = config.dns.clone();
+    }
+    Ok(())
+}
+
+/// A default route that IPAM gave without a next hop leaves by the same gateway: it is completed, not doubled.
+fn add_default_route(addresses: &mut CniResult, ipv4: bool, gateway: Option<IpAddr>) {
+    let mut same = addresses.routes.iter_mut().filter(|route| route.dst.prefix() == 0 && route.dst.is_ipv4() == ipv4);
+    match same.next() {
+        Some(route) => route.gw = route.gw.or(gateway),
+        None => {
+            let any = if ipv4 { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+            addresses.routes.extend(IpNetwork::new(any, 0).ok().map(|dst| Route::new(dst, gateway)));
+        }
+    }
+}
+
+fn first_address(network: IpNetwork) -> Option<IpAddr> {
+    match network {
+        IpNetwork::V4(network) => network.nth(1).map(IpAddr::V4),
+        IpNetwork::V6(network) => Some(IpAddr::from((network.network().to_bits() + 1).to_be_bytes())),
+    }
+}
+
+/// The gateway with the prefix length of the Pod's address; none if it lies outside of that subnet (the node can't be
+/// it then).
+fn with_prefix(gateway: IpAddr, address: IpNetwork) -> Option<IpNetwork> {
+    if address.contains(gateway) { IpNetwork::new(gateway, address.prefix()).ok() } else { None }
+}

@@ -1,0 +1,193 @@
+//! Addresses on a link.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use nix::errno::Errno;
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::error::{Error, Result};
+use crate::kernel::{At, Kernel, changed};
+use crate::link;
+use crate::plan::{Made, Object};
+
+/// An address on a link.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// Where the link is.
+    pub at: At,
+    /// The link's name.
+    pub link: String,
+    /// The address with its prefix length.
+    pub address: IpNetwork,
+    /// IPv6: wait for duplicate address detection, as the kernel does by default? It takes a second, and an address
+    /// that IPAM gave out once needs none.
+    pub detect_duplicates: bool,
+    /// What to do about other addresses of the same subnet on that link.
+    pub neighbors: Others,
+}
+
+/// Other addresses on the link whose subnet overlaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// Let them be.
+    Keep,
+    /// An error: somebody else configured this link.
+    Refuse,
+    /// Remove them.
+    Replace,
+}
+
+impl Object for Address {
+    fn ensure(&self, kernel: &Kernel) -> Result<Made> {
+        let index = link::index(kernel, self.at, &self.link)?;
+        if self.neighbors != Others::Keep && self.make_room(kernel, index)? {
+            return Ok(Made::Already);
+        }
+        match self.change(kernel, index, true) {
+            Ok(()) => Ok(Made::New),
+            Err(error) if error.is(Errno::EEXIST) => Ok(Made::Already),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn check(&self, kernel: &Kernel) -> Result<()> {
+        let link = link::expect(kernel, self.at, &self.link)?;
+        match on(kernel, self.at, link.index)?.contains(&self.address) {
+            true => Ok(()),
+            false => Err(changed(format!(
+                "address {} is missing on interface {:?} {}",
+                self.address,
+                self.link,
+                self.at.words()
+            ))),
+        }
+    }
+
+    fn remove(&self, kernel: &Kernel) -> Result<()> {
+        let Some(link) = link::get(kernel, self.at, &self.link)? else { return Ok(()) };
+        match self.change(kernel, link.index, false) {
+            Err(error) if !error.is(Errno::EADDRNOTAVAIL) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn possible(&self, kernel: &Kernel) -> Result<()> {
+        match link::get(kernel, self.at, &self.link)? {
+            Some(link) if self.neighbors == Others::Refuse => self.others(kernel, link.index).map(drop),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Address {
+    /// Is the address there already? Overlapping ones are refused or removed.
+    fn make_room(&self, kernel: &Kernel, index: u32) -> Result<bool> {
+        let (present, others) = self.others(kernel, index)?;
+        for other in others {
+            Address { address: other, ..self.clone() }.change(kernel, index, false)?;
+        }
+        Ok(present)
+    }
+
+    /// Is the address there, and which others overlap with it? Those are an error if they are to be refused.
+    fn others(&self, kernel: &Kernel, index: u32) -> Result<(bool, Vec<IpNetwork>)> {
+        let all = on(kernel, self.at, index)?;
+        let present = all.contains(&self.address);
+        let others: Vec<_> =
+            all.into_iter().filter(|other| *other != self.address && overlap(other, &self.address)).collect();
+        if let (Some(other), Others::Refuse) = (others.first(), self.neighbors) {
+            return Err(Error::NotOurs(format!(
+                "interface {:?} has the address {other}, which overlaps with {}; remove it, configure another subnet \
+                 or another interface, or set forceAddress",
+                self.link, self.address
+            )));
+        }
+        Ok((present, others))
+    }
+
+    fn change(&self, kernel: &Kernel, index: u32, add: bool) -> Result<()> {
+        let message = self.message(index);
+        let socket = kernel.route(self.at);
+        let object = || format!("address {} on interface {:?} {}", self.address, self.link, self.at.words());
+        if add {
+            let doing = || format!("adding {}", object());
+            let message = RouteNetlinkMessage::NewAddress(message);
+            return socket.change(message, NLM_F_CREATE | NLM_F_EXCL, &doing);
+        }
+        socket.change(RouteNetlinkMessage::DelAddress(message), 0, &|| format!("removing {}", object()))
+    }
+
+    fn message(&self, index: u32) -> AddressMessage {
+        let mut message = AddressMessage::default();
+        message.header.index = index;
+        message.header.prefix_len = self.address.prefix();
+        message.attributes.push(AddressAttribute::Local(self.address.ip()));
+        message.attributes.push(AddressAttribute::Address(self.address.ip()));
+        match self.address {
+            IpNetwork::V4(network) => {
+                message.header.family = AddressFamily::Inet;
+                if network.prefix() < 31 {
+                    message.attributes.push(AddressAttribute::Broadcast(network.broadcast()));
+                }
+            }
+            IpNetwork::V6(_) => {
+                message.header.family = AddressFamily::Inet6;
+                if !self.detect_duplicates {
+                    message.header.flags = AddressHeaderFlags::Nodad;
+                    message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+                }
+            }
+        }
+        message
+    }
+}
+
+/// The addresses on the link with that index, link-local IPv6 ones apart: those are the kernel's own affair.
+pub fn on(kernel: &Kernel, at: At, index: u32) -> Result<Vec<IpNetwork>> {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    let doing = || format!("listing addresses {}", at.words());
+    let answers = kernel.route(at).dump(RouteNetlinkMessage::GetAddress(message), &doing)?;
+    // An old kernel ignores the filter.
+    let mine = answers.into_iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewAddress(message) if message.header.index == index => read(&message),
+        _ => None,
+    });
+    Ok(mine.collect())
+}
+
+fn read(message: &AddressMessage) -> Option<IpNetwork> {
+    // IFA_LOCAL is the address itself where there is one; IFA_ADDRESS may be the other end's.
+    let find = |local: bool| {
+        message.attributes.iter().find_map(|attribute| match attribute {
+            AddressAttribute::Local(ip) if local => Some(*ip),
+            AddressAttribute::Address(ip) if !local => Some(*ip),
+            _ => None,
+        })
+    };
+    let ip = find(true).or_else(|| find(false))?;
+    let link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    if link_local { None } else { IpNetwork::new(ip, message.header.prefix_len).ok() }
+}
+
+/// Does one of the two subnets lie within the other?
+pub fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
+    one.contains(other.network()) || other.contains(one.network())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subnets_overlap_if_one_holds_the_other() {
+        let net = |text: &str| text.parse::<IpNetwork>().unwrap();
+        assert!(overlap(&net("10.1.2.3/16"), &net("10.1.0.0/24")));
+        assert!(overlap(&net("10.1.0.0/24"), &net("10.1.2.3/16")));
+        assert!(!overlap(&net("10.1.0.0/24"), &net("10.1.1.1/24")));
+        assert!(!overlap(&net("0.0.0.0/0"), &net("::/0")));
+    }
+}

@@ -1,0 +1,205 @@
+//! Links: finding, upping and removing them. Making them is the affair of each kind's file.
+
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{
+    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+    LinkMessage,
+};
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+
+use crate::error::{Error, Result};
+use crate::kernel::{At, Kernel, changed};
+use crate::mac::Mac;
+use crate::plan::{Made, Object};
+
+/// What the kernel says of a link.
+#[derive(Clone, Debug, Default)]
+pub struct Link {
+    /// Its number in its namespace.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// Its kind: `bridge`, `veth`, `vxlan`; empty for hardware and `lo`.
+    pub kind: String,
+    /// Hardware address, if it has an Ethernet one.
+    pub mac: Option<Mac>,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Administratively up?
+    pub up: bool,
+    /// Set to receive every frame?
+    pub promiscuous: bool,
+    /// The bridge (or bond, or VRF) it is a port of.
+    pub controller: Option<u32>,
+    /// The index of its lower device; of a veth, of its other end in that end's namespace.
+    pub lower: Option<u32>,
+    /// The text that `ip link` shows as alias.
+    pub alias: String,
+    /// Of a bridge: does it filter VLANs? `None` where the kernel can't.
+    pub vlan_filtering: Option<bool>,
+    /// Of a bridge port: may frames leave where they came in?
+    pub hairpin: bool,
+    /// Of a bridge port: cut off from other isolated ports?
+    pub isolated: bool,
+    /// What the kind says of itself, for kinds that have more to say.
+    pub data: Option<InfoData>,
+}
+
+/// The link called `name`, if there is one.
+pub fn get(kernel: &Kernel, at: At, name: &str) -> Result<Option<Link>> {
+    let message = LinkUnspec::new_with_name(name).append_extra_attribute(without_statistics()).build();
+    let doing = || format!("looking for link {name:?} {}", at.words());
+    let answer = kernel.route(at).get(RouteNetlinkMessage::GetLink(message), &doing)?;
+    let link = answer.and_then(read);
+    if let Some(link) = &link {
+        kernel.indices.borrow_mut().insert((at, name.to_owned()), link.index);
+    }
+    Ok(link)
+}
+
+/// The index of the link called `name`, which must be there; asked of the kernel once.
+pub fn index(kernel: &Kernel, at: At, name: &str) -> Result<u32> {
+    let known = kernel.indices.borrow().get(&(at, name.to_owned())).copied();
+    known.map_or_else(|| expect(kernel, at, name).map(|link| link.index), Ok)
+}
+
+/// The link called `name`, which must be there.
+pub fn expect(kernel: &Kernel, at: At, name: &str) -> Result<Link> {
+    get(kernel, at, name)?.ok_or_else(|| changed(format!("interface {name:?} {} is missing", at.words())))
+}
+
+/// Every link.
+pub fn all(kernel: &Kernel, at: At) -> Result<Vec<Link>> {
+    let message = LinkMessageBuilder::<LinkUnspec>::default().append_extra_attribute(without_statistics()).build();
+    let doing = || format!("listing the links {}", at.words());
+    let answers = kernel.route(at).dump(RouteNetlinkMessage::GetLink(message), &doing)?;
+    Ok(answers.into_iter().filter_map(read).collect())
+}
+
+/// Changes a link that exists: `message` says which and what.
+pub fn set(kernel: &Kernel, at: At, message: LinkMessage, doing: &dyn Fn() -> String) -> Result<()> {
+    kernel.route(at).change(RouteNetlinkMessage::SetLink(message), 0, doing)
+}
+
+/// Ups the link called `name`.
+pub fn up(kernel: &Kernel, at: At, name: &str) -> Result<()> {
+    let message = LinkUnspec::new_with_name(name).up().build();
+    // By name, and RTM_NEWLINK: RTM_SETLINK would want the index.
+    let doing = || format!("setting link {name:?} {} up", at.words());
+    kernel.route(at).change(RouteNetlinkMessage::NewLink(message), 0, &doing)
+}
+
+/// Removes the link called `name`; of a veth both ends go. `false` if there was none.
+pub fn remove(kernel: &Kernel, at: At, name: &str) -> Result<bool> {
+    kernel.indices.borrow_mut().remove(&(at, name.to_owned()));
+    let message = LinkUnspec::new_with_name(name).build();
+    let doing = || format!("removing link {name:?} {}", at.words());
+    match kernel.route(at).change(RouteNetlinkMessage::DelLink(message), 0, &doing) {
+        Ok(()) => Ok(true),
+        Err(error) if error.is(nix::errno::Errno::ENODEV) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// A link that is there already and should be up: `lo`, or a Pod's end once its settings stand.
+#[derive(Clone, Debug)]
+pub struct Up {
+    /// Where.
+    pub at: At,
+    /// Which.
+    pub name: String,
+}
+
+impl Object for Up {
+    fn ensure(&self, kernel: &Kernel) -> Result<Made> {
+        up(kernel, self.at, &self.name).map(|()| Made::Already)
+    }
+
+    fn check(&self, kernel: &Kernel) -> Result<()> {
+        match expect(kernel, self.at, &self.name)?.up {
+            true => Ok(()),
+            false => Err(changed(format!("interface {:?} {} is down", self.name, self.at.words()))),
+        }
+    }
+
+    fn remove(&self, kernel: &Kernel) -> Result<()> {
+        let message = LinkUnspec::new_with_name(&self.name).down().build();
+        let doing = || format!("setting link {:?} {} down", self.name, self.at.words());
+        match kernel.route(self.at).change(RouteNetlinkMessage::NewLink(message), 0, &doing) {
+            Err(error) if !error.is(nix::errno::Errno::ENODEV) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Statistics are half of a link's answer, and nobody here reads them.
+fn without_statistics() -> LinkAttribute {
+    LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
+}
+
+fn read(message: RouteNetlinkMessage) -> Option<Link> {
+    let RouteNetlinkMessage::NewLink(message) = message else { return None };
+    let mut link = Link {
+        index: message.header.index,
+        up: message.header.flags.contains(LinkFlags::Up),
+        promiscuous: message.header.flags.contains(LinkFlags::Promisc),
+        ..Link::default()
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::Address(bytes) => link.mac = Mac::from_bytes(&bytes),
+            LinkAttribute::Controller(index) => link.controller = Some(index),
+            LinkAttribute::Link(index) => link.lower = Some(index),
+            LinkAttribute::IfAlias(alias) => link.alias = alias,
+            LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| read_info(&mut link, info)),
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn read_info(link: &mut Link, info: LinkInfo) {
+    match info {
+        LinkInfo::Kind(kind) => link.kind = kind_name(&kind),
+        LinkInfo::Data(data) => {
+            if let InfoData::Bridge(bridge) = &data {
+                link.vlan_filtering = bridge.iter().find_map(|info| match info {
+                    InfoBridge::VlanFiltering(on) => Some(*on),
+                    _ => None,
+                });
+            }
+            link.data = Some(data);
+        }
+        LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
+            for info in port {
+                match info {
+                    InfoBridgePort::HairpinMode(on) => link.hairpin = on,
+                    InfoBridgePort::Isolated(on) => link.isolated = on,
+                    _ => {}
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A kind as `ip -d link` names it.
+fn kind_name(kind: &InfoKind) -> String {
+    match kind {
+        InfoKind::Bridge => "bridge".to_owned(),
+        InfoKind::Veth => "veth".to_owned(),
+        InfoKind::Vxlan => "vxlan".to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+/// An error that says of which kind a link is that stands in the way.
+pub(crate) fn wrong_kind(link: &Link, wanted: &str) -> Error {
+    let kind = if link.kind.is_empty() { "hardware or loopback" } else { &link.kind };
+    Error::NotOurs(format!(
+        "interface {:?} exists and is no {wanted} (it is {kind}); remove it or configure another name",
+        link.name
+    ))
+}

@@ -1,0 +1,284 @@
+//! Masquerade: what a Pod sends beyond its network leaves with the node's address.
+//!
+//! One table for all networks, and nothing in it grows a packet's way with the number of Pods:
+//!
+//! ```text
+//! table inet podwire {
+//!   map pods4 { ipv4_addr : verdict = 10.22.0.5 : goto leave-10.22.0.0/16 … }      one element a Pod
+//!   map pods6 { ipv6_addr : verdict … }
+//!   chain masquerade { type nat hook postrouting priority srcnat
+//!     meta nfproto ipv4 ip saddr vmap @pods4
+//!     meta nfproto ipv6 ip6 saddr vmap @pods6 }
+//!   chain leave-10.22.0.0/16 { ip daddr 10.22.0.0/16 return; ip daddr 224.0.0.0/4 return; masquerade }
+//! }
+//! ```
+//!
+//! The `leave-` chain of a subnet says in its name all that it holds, so it is made once and never changed. An
+//! element's comment says whose it is: what another attachment got since stays. The usual ADD is one
+//! message, one element; only if the kernel answers that something is missing is the rest looked at, and then, if the
+//! table was gone (`nft flush ruleset`, a firewall restarted), the elements of all living Pods are put back: the
+//! aliases of their host ends say which ([`crate::owner::Label`]).
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use netlink_packet_netfilter::NetfilterProtoFamily;
+use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey, Register, Verdict};
+use nix::errno::Errno;
+
+use crate::error::{Error, Result};
+use crate::kernel::{At, Kernel, changed};
+use crate::link;
+use crate::nft::{self, BaseChain, Element, Expression, Table, Transaction};
+use crate::owner::{Label, Owner};
+use crate::plan::{Made, Object};
+
+const INET: Table = Table(NetfilterProtoFamily::Inet);
+const CHAIN: &str = "masquerade";
+const MAPS: [&str; 2] = ["pods4", "pods6"];
+
+/// Masquerade for one Pod's addresses. Owned by its attachment.
+#[derive(Clone, Debug)]
+pub struct Masquerade {
+    /// Whose.
+    pub owner: Owner,
+    /// The Pod's addresses, each with its subnet: towards that, and towards multicast, nothing is masqueraded.
+    pub addresses: Vec<IpNetwork>,
+}
+
+impl Object for Masquerade {
+    fn ensure(&self, kernel: &Kernel) -> Result<Made> {
+        // Each round does what the last one found missing; others may do the same at the same moment.
+        for _ in 0..8 {
+            match self.add(kernel) {
+                Ok(()) => return Ok(Made::New),
+                Err(error) if error.is(Errno::ENOENT) => self.repair(kernel)?,
+                Err(error) if error.is(Errno::EEXIST) => self.take_over(kernel)?,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::NoAnswer { doing: "adding masquerade".into(), why: "somebody keeps removing its table".into() })
+    }
+
+    fn check(&self, kernel: &Kernel) -> Result<()> {
+        let missing =
+            |what: &str| Err(changed(format!("masquerade: {what}; the next ADD of this network restores it")));
+        if INET.rules(kernel, CHAIN)? < MAPS.len() {
+            return missing("chain inet podwire masquerade is missing or was changed");
+        }
+        for address in &self.addresses {
+            let element = INET.element(kernel, map_of(address), &key(address))?;
+            let chain = leave_chain(address);
+            match element {
+                Some(element) if element.owner == Some(self.owner) && element.goto.as_deref() == Some(&chain) => {}
+                _ => return missing(&format!("no element for {} in inet podwire {}", address.ip(), map_of(address))),
+            }
+            if INET.rules(kernel, &chain)? != leave_rules(address).len() {
+                return missing(&format!("chain inet podwire {chain} is missing or was changed"));
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self, kernel: &Kernel) -> Result<()> {
+        for address in &self.addresses {
+            let element = INET.element(kernel, map_of(address), &key(address))?;
+            if let Some(element) = element.filter(|element| element.owner == Some(self.owner)) {
+                INET.remove_element(kernel, map_of(address), element)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn possible(&self, kernel: &Kernel) -> Result<()> {
+        INET.rules(kernel, CHAIN).map(drop)
+    }
+}
+
+/// Removes the masquerade of every owner that is gone, whatever its addresses were.
+pub fn remove_all_of(kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<()> {
+    MAPS.iter().try_for_each(|map| INET.disown(kernel, map, is_gone))
+}
+
+impl Masquerade {
+    fn add(&self, kernel: &Kernel) -> Result<()> {
+        let mut transaction = INET.transaction();
+        for address in &self.addresses {
+            transaction.elements(map_of(address), &[element(address, self.owner)]);
+        }
+        transaction.commit(kernel, &|| format!("adding masquerade for {}", words(&self.addresses)))
+    }
+
+    /// Something that the element stands on is missing: makes it.
+    fn repair(&self, kernel: &Kernel) -> Result<()> {
+        if INET.rules(kernel, CHAIN)? < MAPS.len() {
+            nft::accept_faster(restore(kernel))?;
+        }
+        for address in &self.addresses {
+            if INET.rules(kernel, &leave_chain(address))? == 0 {
+                let mut transaction = INET.transaction();
+                add_leave_chain(&mut transaction, address);
+                nft::accept_faster(transaction.commit(kernel, &|| format!("adding chain {}", leave_chain(address))))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The address has an element: of a Pod that went without DEL, for IPAM gave the address to us now.
+    fn take_over(&self, kernel: &Kernel) -> Result<()> {
+        for address in &self.addresses {
+            if let Some(element) = INET.element(kernel, map_of(address), &key(address))? {
+                INET.remove_element(kernel, map_of(address), element)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes table, maps and base chain, and the elements of all living Pods.
+fn restore(kernel: &Kernel) -> Result<()> {
+    let mut transaction = INET.transaction();
+    transaction.table();
+    transaction.verdict_map(MAPS[0], IPV4_ADDR, 4);
+    transaction.verdict_map(MAPS[1], IPV6_ADDR, 16);
+    // NF_IP_PRI_NAT_SRC of include/uapi/linux/netfilter_ipv4.h.
+    transaction.chain(CHAIN, Some(BaseChain { kind: "nat", hook: InetHookNumber::PostRouting, priority: 100 }));
+    for (map, family) in MAPS.iter().zip([Family::V4, Family::V6]) {
+        let source = nft::payload(NETWORK_HEADER, family.source_offset(), family.bytes(), Register::Reg1);
+        let rule = vec![nft::meta(MetaKey::Nfproto), nft::equals(&[family.nfproto()]), source, nft::verdict_map(map)];
+        transaction.rule(CHAIN, rule);
+    }
+    transaction.commit(kernel, &|| "making nftables table inet podwire".to_owned())?;
+    restore_elements(kernel)
+}
+
+/// One by one: of those that another restores at the same moment, some are there.
+fn restore_elements(kernel: &Kernel) -> Result<()> {
+    let labels = link::all(kernel, At::Host)?.into_iter().filter_map(|link| Label::parse(&link.alias));
+    for label in labels.filter(|label| !label.masquerade.is_empty()) {
+        let pod = Masquerade { owner: label.owner, addresses: label.masquerade };
+        for address in &pod.addresses {
+            if INET.rules(kernel, &leave_chain(address))? == 0 {
+                let mut transaction = INET.transaction();
+                add_leave_chain(&mut transaction, address);
+                nft::accept_faster(transaction.commit(kernel, &|| format!("adding chain {}", leave_chain(address))))?;
+            }
+        }
+        nft::accept_faster(pod.add(kernel))?;
+    }
+    Ok(())
+}
+
+fn element(address: &IpNetwork, owner: Owner) -> Element {
+    Element { key: key(address), goto: Some(leave_chain(address)), owner: Some(owner) }
+}
+
+/// nft's numbers for its data types (nftables' include/datatype.h): only `nft list` reads them.
+const IPV4_ADDR: u32 = 7;
+const IPV6_ADDR: u32 = 8;
+
+/// NFT_PAYLOAD_NETWORK_HEADER.
+const NETWORK_HEADER: u32 = 1;
+
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn of(address: &IpNetwork) -> Self {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
+    fn nfproto(&self) -> u8 {
+        match self {
+            Family::V4 => 2,
+            Family::V6 => 10,
+        }
+    }
+
+    fn bytes(&self) -> u32 {
+        match self {
+            Family::V4 => 4,
+            Family::V6 => 16,
+        }
+    }
+
+    /// Where the source address is in the header (RFC 791, RFC 8200).
+    fn source_offset(&self) -> u32 {
+        match self {
+            Family::V4 => 12,
+            Family::V6 => 8,
+        }
+    }
+
+    fn destination_offset(&self) -> u32 {
+        self.source_offset() + self.bytes()
+    }
+
+    fn multicast(&self) -> IpNetwork {
+        let text = match self {
+            Family::V4 => "224.0.0.0/4",
+            Family::V6 => "ff00::/8",
+        };
+        text.parse().expect("a network")
+    }
+}
+
+fn map_of(address: &IpNetwork) -> &'static str {
+    MAPS[usize::from(address.is_ipv6())]
+}
+
+fn key(address: &IpNetwork) -> Vec<u8> {
+    bytes(address.ip())
+}
+
+fn bytes(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+/// The name of the chain that masquerades what leaves `address`'s subnet. nft's names have no colons.
+fn leave_chain(address: &IpNetwork) -> String {
+    match address {
+        IpNetwork::V4(network) => format!("leave-{}/{}", network.network(), network.prefix()),
+        IpNetwork::V6(network) => format!("leave-{:032x}/{}", network.network().to_bits(), network.prefix()),
+    }
+}
+
+fn add_leave_chain(transaction: &mut Transaction, address: &IpNetwork) {
+    let chain = leave_chain(address);
+    transaction.chain(&chain, None);
+    for rule in leave_rules(address) {
+        transaction.rule(&chain, rule);
+    }
+}
+
+fn leave_rules(address: &IpNetwork) -> Vec<Vec<Expression>> {
+    let family = Family::of(address);
+    let stay = [*address, family.multicast()].map(|network| {
+        let mut rule = towards(&network, &family);
+        rule.push(nft::end(Verdict::Return));
+        rule
+    });
+    stay.into_iter().chain([vec![nft::simple("masq")]]).collect()
+}
+
+/// Goes on only for packets to `network`. The whole address is loaded and masked, as nft itself does, so that
+/// `nft list` shows `ip daddr 10.22.0.0/16`.
+fn towards(network: &IpNetwork, family: &Family) -> Vec<Expression> {
+    let destination = nft::payload(NETWORK_HEADER, family.destination_offset(), family.bytes(), Register::Reg1);
+    vec![
+        nft::meta(MetaKey::Nfproto),
+        nft::equals(&[family.nfproto()]),
+        destination,
+        nft::masked(&bytes(network.mask())),
+        nft::equals(&bytes(network.network())),
+    ]
+}
+
+fn words(addresses: &[IpNetwork]) -> String {
+    addresses.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>().join(", ")
+}

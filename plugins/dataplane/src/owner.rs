@@ -1,0 +1,184 @@
+//! Whose an object is.
+//!
+//! An [`Owner`] is sixteen bytes: eight say the network, eight the attachment. They stand in the comments of
+//! nftables elements and in the alias of the node's end of each veth pair ([`Label`]), so that what belongs to an attachment is
+//! found with nothing but its names, and what belongs to another is never taken for it. The kernel is the only place where
+//! this is kept: it goes when the object goes.
+
+use std::fmt;
+
+use ipnetwork::IpNetwork;
+use sha2::{Digest, Sha256};
+
+use crate::mac::Mac;
+
+/// The longest alias, in bytes (IFALIASZ of include/uapi/linux/if.h, less the final zero).
+const MAX_ALIAS: usize = 255;
+
+/// The first word of an alias of ours.
+const MARK: &str = "podwire";
+
+/// A network's half of an [`Owner`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NetworkTag([u8; 8]);
+
+impl NetworkTag {
+    /// The tag of the network called `name`.
+    pub fn new(name: &str) -> Self {
+        NetworkTag(digest(&[name]))
+    }
+
+    /// What the names of this network's host ends begin with.
+    fn prefix(self) -> String {
+        format!("veth{}", base32(self.0, 3))
+    }
+
+    /// Could a link of that name be a host end of this network? Its label says for sure, if it has one.
+    pub fn could_own(self, name: &str) -> bool {
+        name.len() == 15 && name.starts_with(&self.prefix()) && name.bytes().skip(4).all(|b| ALPHABET.contains(&b))
+    }
+}
+
+/// An attachment of a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    network: NetworkTag,
+    attachment: [u8; 8],
+}
+
+impl Owner {
+    /// The attachment called `attachment` (whatever identifies it there) of the network called `network`.
+    pub fn new(network: &str, attachment: &str) -> Self {
+        Owner { network: NetworkTag::new(network), attachment: digest(&[network, attachment]) }
+    }
+
+    /// Its network.
+    pub fn network(self) -> NetworkTag {
+        self.network
+    }
+
+    /// The name of its veth's end on the node: `veth`, three characters of the network's tag, eight of its own.
+    pub fn host_end(self) -> String {
+        format!("{}{}", self.network.prefix(), base32(self.attachment, 8))
+    }
+
+    /// From the 32 hexadecimal digits that it is written as; anything else is not ours.
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let bytes = unhex(text)?;
+        let (network, attachment) = bytes.split_first_chunk::<8>()?;
+        Some(Owner { network: NetworkTag(*network), attachment: attachment.try_into().ok()? })
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.network.0.iter().chain(&self.attachment).try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What the alias of a host end says: whose it is, and what nftables should hold for it. From the latter the rules of
+/// every living Pod are restored after somebody flushed nftables.
+///
+/// `podwire 0123…cdef masquerade=10.22.0.5/16,fd00::5/64 mac=0a:58:0a:16:00:05 mynet/container/eth0`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Whose.
+    pub owner: Owner,
+    /// The Pod's addresses that are masqueraded, each with the subnet that it is not masqueraded towards.
+    pub masquerade: Vec<IpNetwork>,
+    /// The only hardware address that may send from the Pod, if that is checked.
+    pub mac_check: Option<Mac>,
+    /// For people: network, container and interface. Cut where the alias would be too long.
+    pub words: String,
+}
+
+impl Label {
+    /// Reads an alias; `None` if it is not one of ours.
+    pub fn parse(alias: &str) -> Option<Self> {
+        let mut parts = alias.split(' ');
+        if parts.next()? != MARK {
+            return None;
+        }
+        let owner = Owner::from_hex(parts.next()?)?;
+        let mut label = Label { owner, masquerade: Vec::new(), mac_check: None, words: String::new() };
+        for part in parts {
+            match part.split_once('=') {
+                Some(("masquerade", list)) => {
+                    label.masquerade = list.split(',').filter_map(|a| a.parse().ok()).collect()
+                }
+                Some(("mac", mac)) => label.mac_check = mac.parse().ok(),
+                _ => label.words = part.to_owned(),
+            }
+        }
+        Some(label)
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = format!("{MARK} {}", self.owner);
+        if !self.masquerade.is_empty() {
+            let list: Vec<_> = self.masquerade.iter().map(IpNetwork::to_string).collect();
+            text.push_str(&format!(" masquerade={}", list.join(",")));
+        }
+        if let Some(mac) = self.mac_check {
+            text.push_str(&format!(" mac={mac}"));
+        }
+        let room = MAX_ALIAS.saturating_sub(text.len() + 1);
+        let end = (0..=room.min(self.words.len())).rev().find(|&at| self.words.is_char_boundary(at)).unwrap_or(0);
+        write!(f, "{text} {}", &self.words[..end])
+    }
+}
+
+/// The first eight bytes of SHA-256 over the parts, which have no zero bytes: nobody can choose names that collide.
+fn digest(parts: &[&str]) -> [u8; 8] {
+    let hash = Sha256::digest(parts.join("\0"));
+    *hash.first_chunk().expect("a SHA-256 has 32 bytes")
+}
+
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+fn base32(bytes: [u8; 8], characters: u32) -> String {
+    let number = u64::from_be_bytes(bytes);
+    (0..characters).map(|at| ALPHABET[(number >> (59 - 5 * at)) as usize & 31] as char).collect()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| (byte as char).to_digit(16).map(|digit| digit as u8);
+    text.as_bytes().chunks(2).map(|pair| Some(digit(pair[0])? << 4 | digit(*pair.get(1)?)?)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_ends_have_names_the_kernel_takes_and_tell_their_network() {
+        let owner = Owner::new("mynet", "container/eth0");
+        let name = owner.host_end();
+        assert_eq!(name.len(), 15);
+        assert!(owner.network().could_own(&name));
+        assert!(!NetworkTag::new("other").could_own(&name));
+        assert!(!owner.network().could_own("veth12345678"));
+        assert_ne!(name, Owner::new("mynet", "container/eth1").host_end());
+        // Names are found again after an upgrade: they must never change.
+        assert_eq!(name, "vethcheaw4kbxn4");
+    }
+
+    #[test]
+    fn a_label_reads_as_it_is_written_and_fits() {
+        let label = Label {
+            owner: Owner::new("n", "c/eth0"),
+            masquerade: vec!["10.22.0.5/16".parse().unwrap(), "fd00::5/64".parse().unwrap()],
+            mac_check: Some(Mac([2, 0, 0, 0, 0, 1])),
+            words: "n/c/eth0".into(),
+        };
+        assert_eq!(Label::parse(&label.to_string()), Some(label.clone()));
+        let long = Label { words: "ä".repeat(300), ..label.clone() };
+        assert!(long.to_string().len() <= MAX_ALIAS);
+        assert_eq!(Label::parse(&long.to_string()).unwrap().owner, label.owner);
+        for foreign in ["", "podwire", "podwire 12", "podwire zz", "uplink to rack 7"] {
+            assert_eq!(Label::parse(foreign), None, "{foreign}");
+        }
+    }
+}

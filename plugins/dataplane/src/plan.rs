@@ -1,0 +1,103 @@
+//! Say once what should exist.
+//!
+//! A [`Plan`] is a list of kernel objects in the order in which they stand on one another. To add is to make each
+//! exist, to check is to look at each, to remove is to take the owned ones away in reverse. A *shared* object (a
+//! bridge, forwarding) serves many attachments: whoever comes first makes it, and no attachment takes it away, not even
+//! one that fails right after making it, for another may stand on it already. An *owned* object is one attachment's.
+
+use std::fmt::Debug;
+
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+
+/// A kernel object that should exist.
+pub trait Object: Debug {
+    /// Makes it exist. Either it is there as described when this returns, or nothing of it is left.
+    fn ensure(&self, kernel: &Kernel) -> Result<Made>;
+
+    /// Is it there, as described? [`Error::Changed`] names what is missing.
+    fn check(&self, kernel: &Kernel) -> Result<()>;
+
+    /// Takes it away; it need not be there.
+    fn remove(&self, kernel: &Kernel) -> Result<()>;
+
+    /// Could it exist? Asked of shared objects before there is any attachment.
+    fn possible(&self, _kernel: &Kernel) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What [`Object::ensure`] had to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// Made now: to be undone if a later step fails.
+    New,
+    /// It was there, or is nothing that could be undone.
+    Already,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Share {
+    Shared,
+    Owned,
+}
+
+/// Kernel objects, in the order in which they stand on one another.
+#[derive(Debug, Default)]
+pub struct Plan {
+    items: Vec<(Share, Box<dyn Object>)>,
+}
+
+impl Plan {
+    /// Appends an object that serves many attachments.
+    pub fn shared(&mut self, object: impl Object + 'static) {
+        self.items.push((Share::Shared, Box::new(object)));
+    }
+
+    /// Appends an object of one attachment.
+    pub fn owned(&mut self, object: impl Object + 'static) {
+        self.items.push((Share::Owned, Box::new(object)));
+    }
+
+    /// Makes each exist. On an error, what this call made of the owned ones is gone again.
+    pub fn add(&self, kernel: &Kernel) -> Result<()> {
+        let mut made: Vec<&dyn Object> = Vec::new();
+        for (share, object) in &self.items {
+            match object.ensure(kernel) {
+                Ok(Made::New) if *share == Share::Owned => made.push(object.as_ref()),
+                Ok(_) => {}
+                Err(error) => {
+                    for object in made.iter().rev() {
+                        if let Err(error) = object.remove(kernel) {
+                            log::error!("undoing: {error}");
+                        }
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at each; the first that is not as described is the error.
+    pub fn check(&self, kernel: &Kernel) -> Result<()> {
+        self.items.iter().try_for_each(|(_, object)| object.check(kernel))
+    }
+
+    /// Removes the owned ones in reverse, all that can be; returns what could not.
+    pub fn remove(&self, kernel: &Kernel) -> Vec<Error> {
+        let owned = self.items.iter().rev().filter(|(share, _)| *share == Share::Owned);
+        owned.filter_map(|(_, object)| object.remove(kernel).err()).collect()
+    }
+
+    /// Removes the owned ones because of an error that will be reported: what can't be removed goes to the log.
+    pub fn undo(&self, kernel: &Kernel) {
+        self.remove(kernel).iter().for_each(|error| log::error!("undoing: {error}"));
+    }
+
+    /// Could the shared ones exist?
+    pub fn possible(&self, kernel: &Kernel) -> Result<()> {
+        let mut shared = self.items.iter().filter(|(share, _)| *share == Share::Shared);
+        shared.try_for_each(|(_, object)| object.possible(kernel))
+    }
+}

@@ -1,0 +1,159 @@
+//! Routes.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use nix::errno::Errno;
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
+    RouteType,
+};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::error::Result;
+use crate::kernel::{At, Kernel, changed};
+use crate::link;
+use crate::plan::{Made, Object};
+
+/// A unicast route out of a link.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Where.
+    pub at: At,
+    /// The link it leaves by.
+    pub link: String,
+    /// Destination.
+    pub dst: IpNetwork,
+    /// Next hop; none for what is directly on the link.
+    pub gateway: Option<IpAddr>,
+    /// The next hop is on the link, whatever the link's addresses say.
+    pub on_link: bool,
+    /// The rest, which most routes leave to the kernel.
+    pub options: Options,
+}
+
+/// What a route may say besides.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Path MTU, in bytes.
+    pub mtu: Option<u32>,
+    /// The segment size to advertise, in bytes.
+    pub advmss: Option<u32>,
+    /// Priority: lower is preferred.
+    pub priority: Option<u32>,
+    /// Table; the main one if missing.
+    pub table: Option<u32>,
+    /// Scope; by default link without a next hop, global with one.
+    pub scope: Option<u8>,
+    /// Who made it (rtm_protocol): "static" by default.
+    pub protocol: Option<u8>,
+    /// Source address to prefer.
+    pub source: Option<IpAddr>,
+}
+
+impl Object for Route {
+    fn ensure(&self, kernel: &Kernel) -> Result<Made> {
+        let index = link::index(kernel, self.at, &self.link)?;
+        let message = RouteNetlinkMessage::NewRoute(self.message(index));
+        let doing = || format!("adding {}", self.words());
+        match kernel.route(self.at).change(message, NLM_F_CREATE | NLM_F_EXCL, &doing) {
+            Ok(()) => Ok(Made::New),
+            Err(error) if error.is(Errno::EEXIST) => Ok(Made::Already),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A later plugin may have moved it to another table or next hop: what counts is that the destination still has a
+    /// route of its own.
+    fn check(&self, kernel: &Kernel) -> Result<()> {
+        let found = all(kernel, self.at, self.dst.is_ipv4())?.iter().any(|route| destination(route) == Some(self.dst));
+        if found { Ok(()) } else { Err(changed(format!("{} is missing", self.words()))) }
+    }
+
+    fn remove(&self, kernel: &Kernel) -> Result<()> {
+        let Some(link) = link::get(kernel, self.at, &self.link)? else { return Ok(()) };
+        let message = RouteNetlinkMessage::DelRoute(self.message(link.index));
+        match kernel.route(self.at).change(message, 0, &|| format!("removing {}", self.words())) {
+            Err(error) if !error.is(Errno::ESRCH) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Route {
+    fn words(&self) -> String {
+        let via = self.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
+        format!("route to {}{via} by interface {:?} {}", self.dst, self.link, self.at.words())
+    }
+
+    /// The route as a message, with its link's index.
+    pub fn message(&self, index: u32) -> RouteMessage {
+        let options = &self.options;
+        let mut message = RouteMessage::default();
+        let header = &mut message.header;
+        header.address_family = family(self.dst.is_ipv4());
+        header.destination_prefix_length = self.dst.prefix();
+        header.kind = RouteType::Unicast;
+        header.protocol = options.protocol.map_or(RouteProtocol::Static, RouteProtocol::from);
+        header.scope = match (options.scope, self.gateway) {
+            (Some(scope), _) => RouteScope::from(scope),
+            (None, None) if self.dst.is_ipv4() => RouteScope::Link,
+            _ => RouteScope::Universe,
+        };
+        if self.on_link {
+            header.flags |= RouteFlags::Onlink;
+        }
+        let attributes = &mut message.attributes;
+        match options.table.map(u8::try_from) {
+            None => header.table = RouteHeader::RT_TABLE_MAIN,
+            Some(Ok(table)) => header.table = table,
+            Some(Err(_)) => attributes.push(RouteAttribute::Table(options.table.unwrap_or_default())),
+        }
+        attributes.push(RouteAttribute::Destination(self.dst.network().into()));
+        attributes.push(RouteAttribute::Oif(index));
+        attributes.extend(self.gateway.map(|gateway| RouteAttribute::Gateway(gateway.into())));
+        attributes.extend(options.priority.map(RouteAttribute::Priority));
+        attributes.extend(options.source.map(|source| RouteAttribute::PrefSource(source.into())));
+        let metrics: Vec<_> =
+            options.mtu.map(RouteMetric::Mtu).into_iter().chain(options.advmss.map(RouteMetric::Advmss)).collect();
+        if !metrics.is_empty() {
+            attributes.push(RouteAttribute::Metrics(metrics));
+        }
+        message
+    }
+}
+
+/// Every route of one family, in every table.
+pub fn all(kernel: &Kernel, at: At, ipv4: bool) -> Result<Vec<RouteMessage>> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(ipv4);
+    let doing = || format!("listing routes {}", at.words());
+    let answers = kernel.route(at).dump(RouteNetlinkMessage::GetRoute(message), &doing)?;
+    let routes = answers.into_iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewRoute(message) => Some(message),
+        _ => None,
+    });
+    Ok(routes.collect())
+}
+
+/// The destination of a unicast route; a route without one is the default route.
+pub fn destination(route: &RouteMessage) -> Option<IpNetwork> {
+    if route.header.kind != RouteType::Unicast {
+        return None;
+    }
+    let ip = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        RouteAttribute::Destination(RouteAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    });
+    let any = match route.header.address_family {
+        AddressFamily::Inet => IpAddr::from([0; 4]),
+        _ => IpAddr::from([0; 16]),
+    };
+    IpNetwork::new(ip.unwrap_or(any), route.header.destination_prefix_length).ok()
+}
+
+fn family(ipv4: bool) -> AddressFamily {
+    if ipv4 { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}

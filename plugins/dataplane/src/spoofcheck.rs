@@ -1,0 +1,142 @@
+//! MAC spoof check: frames from a Pod's port of a bridge must carry the Pod's own hardware address.
+//!
+//! ```text
+//! table bridge podwire {
+//!   set guarded { ifname = "vethabc…" }                    one element a Pod
+//!   set macs { ifname . ether_addr = "vethabc…" . 0a:58:… }
+//!   chain spoofcheck { type filter hook prerouting priority -300
+//!     iifname @guarded iifname . ether saddr != @macs drop }
+//! }
+//! ```
+//!
+//! As with masquerade, when the table is gone the next ADD puts back what the living Pods' labels say.
+
+use netlink_packet_netfilter::NetfilterProtoFamily;
+use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey, Register};
+use nix::errno::Errno;
+
+use crate::error::{Error, Result};
+use crate::kernel::{At, Kernel, changed};
+use crate::link;
+use crate::mac::Mac;
+use crate::nft::{self, BaseChain, Element, Table};
+use crate::owner::{Label, Owner};
+use crate::plan::{Made, Object};
+
+const BRIDGE: Table = Table(NetfilterProtoFamily::Bridge);
+const CHAIN: &str = "spoofcheck";
+const GUARDED: &str = "guarded";
+const MACS: &str = "macs";
+
+/// The check for one Pod's port. Owned by its attachment.
+#[derive(Clone, Debug)]
+pub struct SpoofCheck {
+    /// Whose.
+    pub owner: Owner,
+    /// The only source address that is let in.
+    pub mac: Mac,
+}
+
+impl Object for SpoofCheck {
+    fn ensure(&self, kernel: &Kernel) -> Result<Made> {
+        for _ in 0..8 {
+            match self.add(kernel) {
+                Ok(()) => return Ok(Made::New),
+                Err(error) if error.is(Errno::ENOENT) => restore(kernel)?,
+                Err(error) if error.is(Errno::EEXIST) => self.remove(kernel)?,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::NoAnswer { doing: "adding the MAC check".into(), why: "somebody keeps removing its table".into() })
+    }
+
+    fn check(&self, kernel: &Kernel) -> Result<()> {
+        let port = self.owner.host_end();
+        if BRIDGE.rules(kernel, CHAIN)? == 0 {
+            return Err(changed("MAC check: chain bridge podwire spoofcheck is missing"));
+        }
+        for (set, key) in self.keys() {
+            if BRIDGE.element(kernel, set, &key)?.is_none() {
+                return Err(changed(format!("MAC check: no element for {port:?} in set bridge podwire {set}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&self, kernel: &Kernel) -> Result<()> {
+        remove_all_of(kernel, &|owner| owner == self.owner)
+    }
+
+    fn possible(&self, kernel: &Kernel) -> Result<()> {
+        BRIDGE.rules(kernel, CHAIN).map(drop)
+    }
+}
+
+/// Removes the check of every owner that is gone.
+pub fn remove_all_of(kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<()> {
+    // The address first: a port whose name is guarded and has no address left lets nothing in, never anything.
+    BRIDGE.disown(kernel, MACS, is_gone)?;
+    BRIDGE.disown(kernel, GUARDED, is_gone)
+}
+
+/// Is any Pod of this node checked? Most nodes need not look further.
+pub fn is_used(kernel: &Kernel) -> Result<bool> {
+    BRIDGE.rules(kernel, CHAIN).map(|rules| rules > 0)
+}
+
+impl SpoofCheck {
+    fn add(&self, kernel: &Kernel) -> Result<()> {
+        let mut transaction = BRIDGE.transaction();
+        for (set, key) in self.keys() {
+            transaction.elements(set, &[Element { key, goto: None, owner: Some(self.owner) }]);
+        }
+        transaction.commit(kernel, &|| format!("adding the MAC check of {:?}", self.owner.host_end()))
+    }
+
+    /// The key in each set. An interface name fills sixteen bytes, an address of a concatenation eight.
+    fn keys(&self) -> [(&'static str, Vec<u8>); 2] {
+        let mut name = self.owner.host_end().into_bytes();
+        name.resize(16, 0);
+        let mut both = name.clone();
+        both.extend(self.mac.0);
+        both.resize(24, 0);
+        [(GUARDED, name), (MACS, both)]
+    }
+}
+
+/// Makes the table, and the elements of all living Pods.
+fn restore(kernel: &Kernel) -> Result<()> {
+    nft::accept_faster(make_table(kernel))?;
+    let labels = link::all(kernel, At::Host)?.into_iter().filter_map(|link| Label::parse(&link.alias));
+    for label in labels {
+        if let Some(mac) = label.mac_check {
+            nft::accept_faster(SpoofCheck { owner: label.owner, mac }.add(kernel))?;
+        }
+    }
+    Ok(())
+}
+
+fn make_table(kernel: &Kernel) -> Result<()> {
+    // nft's numbers for its data types (nftables' include/datatype.h): only `nft list` reads them.
+    const IFNAME: u32 = 41;
+    const ETHER_ADDR: u32 = 9;
+    // NFT_PAYLOAD_LL_HEADER, and the source address's place in it.
+    const LINK_HEADER: u32 = 0;
+    const SOURCE: u32 = 6;
+    let mut transaction = BRIDGE.transaction();
+    transaction.table();
+    transaction.set(GUARDED, IFNAME, 16);
+    transaction.set(MACS, IFNAME << 6 | ETHER_ADDR, 24);
+    // NF_BR_PRI_FIRST < -300 = NF_BR_PRI_NAT_DST_BRIDGED: before anybody else's address translation.
+    let hook = InetHookNumber::PreRouting;
+    transaction.chain(CHAIN, Some(BaseChain { kind: "filter", hook, priority: -300 }));
+    let rule = vec![
+        nft::meta(MetaKey::Iifname),
+        nft::in_the_set(GUARDED, false),
+        nft::payload(LINK_HEADER, SOURCE, 6, Register::Reg32_04),
+        nft::in_the_set(MACS, true),
+        nft::end(nft::DROP),
+    ];
+    transaction.rule(CHAIN, rule);
+    transaction.commit(kernel, &|| "making nftables table bridge podwire".to_owned())
+}

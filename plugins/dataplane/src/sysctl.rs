@@ -1,0 +1,157 @@
+//! Settings under /proc/sys.
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::kernel::{At, Kernel, changed};
+use crate::plan::{Made, Object};
+
+/// Settings in one namespace, made together: entering a namespace costs more than writing a file.
+#[derive(Clone, Debug)]
+pub struct Sysctls {
+    /// Where.
+    pub at: At,
+    /// Which.
+    pub settings: Vec<Setting>,
+}
+
+/// One setting.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// Its path below /proc/sys: `net/ipv4/conf/eth0/arp_notify`.
+    pub key: String,
+    /// What it should be.
+    pub value: &'static str,
+    /// A kernel without it does without it (IPv6 not compiled in).
+    pub optional: bool,
+}
+
+impl Setting {
+    /// A setting that must be there.
+    pub fn new(key: impl Into<String>, value: &'static str) -> Self {
+        Setting { key: key.into(), value, optional: false }
+    }
+
+    /// A setting that a kernel may lack.
+    pub fn if_there(key: impl Into<String>, value: &'static str) -> Self {
+        Setting { optional: true, ..Setting::new(key, value) }
+    }
+
+    fn ensure(&self) -> Result<bool> {
+        match read(&self.key) {
+            Ok(value) if value == self.value => Ok(false),
+            Ok(_) => write(&self.key, self.value).map(|()| true),
+            Err(error) => self.forgive(error).map(|()| false),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        match read(&self.key) {
+            Ok(value) if value == self.value => Ok(()),
+            Ok(value) => Err(changed(format!("/proc/sys/{} is {value}, not {}", self.key, self.value))),
+            Err(error) => self.forgive(error),
+        }
+    }
+
+    fn forgive(&self, error: Error) -> Result<()> {
+        match error {
+            Error::File { source, .. } if self.optional && source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            other => Err(other),
+        }
+    }
+}
+
+impl Object for Sysctls {
+    fn ensure(&self, kernel: &Kernel) -> Result<Made> {
+        kernel.inside(self.at, || self.settings.iter().try_for_each(|setting| setting.ensure().map(drop)))??;
+        Ok(Made::Already)
+    }
+
+    fn check(&self, kernel: &Kernel) -> Result<()> {
+        kernel.inside(self.at, || self.settings.iter().try_for_each(Setting::check))?
+    }
+
+    fn remove(&self, _kernel: &Kernel) -> Result<()> {
+        // A Pod's settings go with its interface; the node's are shared.
+        Ok(())
+    }
+}
+
+/// Forwarding between interfaces, which makes a node a router.
+///
+/// Switching IPv6 forwarding on makes the kernel ignore router advertisements on every interface whose `accept_ra` is 1:
+/// the node would lose its own default route. So those are set to 2 ("also while forwarding") first.
+#[derive(Clone, Debug)]
+pub struct Forwarding {
+    /// For IPv4?
+    pub ipv4: bool,
+    /// For IPv6?
+    pub ipv6: bool,
+}
+
+const FORWARD_4: &str = "net/ipv4/ip_forward";
+const FORWARD_6: &str = "net/ipv6/conf/all/forwarding";
+
+impl Forwarding {
+    fn settings(&self) -> impl Iterator<Item = Setting> {
+        [(self.ipv4, FORWARD_4), (self.ipv6, FORWARD_6)]
+            .into_iter()
+            .filter(|(wanted, _)| *wanted)
+            .map(|(_, key)| Setting::new(key, "1"))
+    }
+}
+
+impl Object for Forwarding {
+    fn ensure(&self, _kernel: &Kernel) -> Result<Made> {
+        for setting in self.settings() {
+            if setting.key == FORWARD_6 && read(FORWARD_6)? != "1" {
+                keep_accepting_router_advertisements()?;
+            }
+            setting.ensure()?;
+        }
+        Ok(Made::Already)
+    }
+
+    fn check(&self, _kernel: &Kernel) -> Result<()> {
+        self.settings().try_for_each(|setting| setting.check())
+    }
+
+    fn remove(&self, _kernel: &Kernel) -> Result<()> {
+        Ok(())
+    }
+
+    fn possible(&self, _kernel: &Kernel) -> Result<()> {
+        self.settings().try_for_each(|setting| read(&setting.key).map(drop))
+    }
+}
+
+/// On every interface; "all" and "default" are no interfaces, and new ones are not to start with 2.
+fn keep_accepting_router_advertisements() -> Result<()> {
+    const DIRECTORY: &str = "/proc/sys/net/ipv6/conf";
+    let entries = std::fs::read_dir(DIRECTORY).map_err(Error::file(DIRECTORY))?;
+    for entry in entries {
+        let name = entry.map_err(Error::file(DIRECTORY))?.file_name().to_string_lossy().into_owned();
+        let key = format!("net/ipv6/conf/{name}/accept_ra");
+        // An interface may go while we look.
+        if !matches!(name.as_str(), "all" | "default") && read(&key).is_ok_and(|value| value == "1") {
+            let _ = write(&key, "2").inspect_err(|error| log::warn!("{error}"));
+        }
+    }
+    Ok(())
+}
+
+/// The setting's value, without the final newline.
+pub fn read(key: &str) -> Result<String> {
+    let path = path(key);
+    let text = std::fs::read_to_string(&path).map_err(Error::file(path))?;
+    Ok(text.trim_end().to_owned())
+}
+
+fn write(key: &str, value: &str) -> Result<()> {
+    let path = path(key);
+    std::fs::write(&path, value).map_err(Error::file(path))
+}
+
+fn path(key: &str) -> PathBuf {
+    PathBuf::from("/proc/sys").join(key)
+}

@@ -1,0 +1,109 @@
+//! DEL and GC: everything an attachment owns is found by its names, whatever the configuration has become.
+//!
+//! First the wire, then its address: an address must not be given to another while a wire still carries it. What can't
+//! be removed keeps its address too, and the error makes the runtime call again.
+
+use std::collections::HashSet;
+
+use dataplane::masquerade::Masquerade;
+use dataplane::owner::{Label, NetworkTag};
+use dataplane::{At, Kernel, Object, Owner, link, masquerade, spoofcheck};
+use libcni::{Attachment, AttachmentId, Command, Error, Request};
+
+use crate::error::told;
+use crate::ipam;
+use crate::wire::owner;
+
+/// DEL.
+pub fn del(request: &Request, attachment: &Attachment) -> Result<(), Error> {
+    remove_wire(request, attachment)?;
+    ipam::pass_on(request, Command::Del)
+}
+
+/// Removes the attachment's veth pair and what nftables holds for it.
+pub fn remove_wire(request: &Request, attachment: &Attachment) -> Result<(), Error> {
+    let mut kernel = Kernel::open().map_err(told)?;
+    let owner = owner(request, &attachment.id);
+    let host = link::get(&kernel, At::Host, &owner.host_end()).map_err(told)?;
+    let label = host.as_ref().and_then(|link| Label::parse(&link.alias));
+    let is_unlabelled = host.as_ref().is_some_and(|link| link.alias.is_empty());
+    match label.filter(|label| label.owner == owner) {
+        Some(label) => {
+            Masquerade { owner, addresses: label.masquerade }.remove(&kernel).map_err(told)?;
+            if spoofcheck::is_used(&kernel).map_err(told)? {
+                spoofcheck::remove_all_of(&kernel, &|gone| gone == owner).map_err(told)?;
+            }
+            remove_link(&kernel, &owner.host_end())
+        }
+        // Made by an ADD that was killed before it could say whose it is.
+        None if is_unlabelled => remove_link(&kernel, &owner.host_end()),
+        // The pair is gone, perhaps with the Pod's namespace; or the name is somebody else's.
+        None => {
+            remove_rules(&kernel, &|gone| gone == owner)?;
+            remove_foreign_pair(&mut kernel, request, attachment)
+        }
+    }
+}
+
+fn remove_link(kernel: &Kernel, name: &str) -> Result<(), Error> {
+    link::remove(kernel, At::Host, name).map(drop).map_err(told)
+}
+
+fn remove_rules(kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<(), Error> {
+    masquerade::remove_all_of(kernel, is_gone).map_err(told)?;
+    spoofcheck::remove_all_of(kernel, is_gone).map_err(told)
+}
+
+/// A pair that another implementation made, before the plugins were replaced under a living Pod: removed if the
+/// result of that ADD lists both its ends, and the node's end is labelled as nobody's.
+fn remove_foreign_pair(kernel: &mut Kernel, request: &Request, attachment: &Attachment) -> Result<(), Error> {
+    let Some(netns) = request.usable_netns(attachment) else { return Ok(()) };
+    let Some(result) = request.config.prev_result().ok().flatten() else { return Ok(()) };
+    if kernel.enter_pod(netns).is_err() {
+        return Ok(());
+    }
+    let Some(pod) = link::get(kernel, At::Pod, &attachment.id.ifname).map_err(told)? else { return Ok(()) };
+    let on_the_node = result.interfaces.iter().filter(|interface| interface.sandbox.is_empty());
+    for interface in on_the_node {
+        let Some(host) = link::get(kernel, At::Host, &interface.name).map_err(told)? else { continue };
+        let is_the_pair = pod.kind == "veth" && host.kind == "veth" && pod.lower == Some(host.index);
+        if is_the_pair && host.lower == Some(pod.index) && Label::parse(&host.alias).is_none() {
+            return remove_link(kernel, &host.name);
+        }
+    }
+    Ok(())
+}
+
+/// GC: removes the wires and rules of this network's attachments that are not in `valid`, then lets IPAM do the same. All
+/// that can be removed is; the errors are reported together.
+pub fn gc(request: &Request, valid: &[AttachmentId]) -> Result<(), Error> {
+    let network = NetworkTag::new(&request.config.name);
+    let valid: HashSet<Owner> = valid.iter().map(|attachment| owner(request, attachment)).collect();
+    let mut errors = Vec::new();
+    match Kernel::open().map_err(told) {
+        Ok(kernel) => {
+            errors.extend(remove_stale_wires(&kernel, network, &valid));
+            let is_gone = |owner: Owner| owner.network() == network && !valid.contains(&owner);
+            errors.extend(remove_rules(&kernel, &is_gone).err());
+        }
+        Err(error) => errors.push(error),
+    }
+    errors.extend(ipam::pass_on(request, Command::Gc).err());
+    Error::all(errors)
+}
+
+fn remove_stale_wires(kernel: &Kernel, network: NetworkTag, valid: &HashSet<Owner>) -> Vec<Error> {
+    let links = match link::all(kernel, At::Host) {
+        Ok(links) => links,
+        Err(error) => return vec![told(error)],
+    };
+    let valid_names: HashSet<String> = valid.iter().map(|owner| owner.host_end()).collect();
+    let stale = links.into_iter().filter(|link| {
+        let is_ours = match Label::parse(&link.alias) {
+            Some(label) => label.owner.network() == network,
+            None => link.alias.is_empty(),
+        };
+        link.kind == "veth" && network.could_own(&link.name) && is_ours && !valid_names.contains(&link.name)
+    });
+    stale.filter_map(|link| remove_link(kernel, &link.name).err()).collect()
+}
