@@ -4,7 +4,7 @@
 //! An empty variable counts as absent: runtimes pass `CNI_NETNS=""` and the like on GC and STATUS.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -99,7 +99,7 @@ pub struct Invocation {
     /// `CNI_CONTAINERID`, `CNI_IFNAME`, `CNI_NETNS`; only for ADD, CHECK and DEL.
     pub attachment: Option<Attachment>,
     /// `CNI_ARGS`, not looked into: see [`Invocation::args`].
-    pub raw_args: Option<String>,
+    pub raw_args: Option<OsString>,
     /// `CNI_PATH`, split at `:`; relative entries made absolute.
     pub path: Vec<PathBuf>,
     /// `CNI_NETNS_OVERRIDE` is `1` or `true`: the container may live in the plugin's own namespace.
@@ -124,8 +124,8 @@ impl Invocation {
             Some(command) if command.is_about_an_attachment() => Some(variables.attachment(command)),
             _ => None,
         };
-        let raw_args = variables.optional("CNI_ARGS");
-        let path = variables.optional("CNI_PATH").unwrap_or_default();
+        let raw_args = lookup("CNI_ARGS").filter(|args| !args.is_empty());
+        let path = lookup("CNI_PATH").unwrap_or_default();
         let netns_override = variables.optional("CNI_NETNS_OVERRIDE");
         match command {
             Some(command) if variables.bad.is_empty() => Ok(Some(Invocation {
@@ -143,7 +143,9 @@ impl Invocation {
     /// somebody else fails nobody.
     pub fn args(&self) -> Result<BTreeMap<String, String>, Error> {
         let mut pairs = BTreeMap::new();
-        for pair in self.raw_args.as_deref().unwrap_or_default().split(';').filter(|pair| !pair.is_empty()) {
+        let raw = self.raw_args.as_deref().unwrap_or_default();
+        let text = raw.to_str().ok_or_else(|| invalid(&[format!("CNI_ARGS {raw:?} is not UTF-8")]))?;
+        for pair in text.split(';').filter(|pair| !pair.is_empty()) {
             let Some((key, value)) = pair.split_once('=').filter(|(key, _)| !key.is_empty()) else {
                 return Err(invalid(&[format!("CNI_ARGS: {pair:?} is not KEY=VALUE")]));
             };
@@ -210,8 +212,8 @@ fn invalid(bad: &[String]) -> Error {
     Error::new(code::INVALID_ENVIRONMENT, "invalid environment", bad.join("; "))
 }
 
-fn split_path(path: &str) -> Vec<PathBuf> {
-    path.split(':').filter(|entry| !entry.is_empty()).filter_map(|entry| std::path::absolute(entry).ok()).collect()
+fn split_path(path: &OsStr) -> Vec<PathBuf> {
+    std::env::split_paths(path).filter_map(|entry| std::path::absolute(entry).ok()).collect()
 }
 
 /// What is wrong with a container ID or a network name, if anything: an alphanumeric character, then

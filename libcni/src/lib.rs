@@ -17,6 +17,8 @@ mod netns;
 pub mod plugin;
 pub mod result;
 pub mod runtime;
+#[cfg(test)]
+mod testing;
 pub mod version;
 
 pub use config::Config;

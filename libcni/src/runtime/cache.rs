@@ -252,3 +252,6 @@ fn unclear(file: &Path, why: &str) -> Error {
     let details = format!("{}: {why}; if its Pod is gone, remove the file", file.display());
     Error::new(code::DECODING_FAILURE, "unclear which attachments are valid", details)
 }
+
+#[cfg(test)]
+mod tests;

@@ -278,3 +278,6 @@ fn is_gone(parameters: &Parameters) -> bool {
         Err(error) => error.kind() == std::io::ErrorKind::NotFound,
     }
 }
+
+#[cfg(test)]
+mod tests;

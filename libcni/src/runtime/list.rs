@@ -301,3 +301,6 @@ fn not_found(directory: &Path, name: &str, seen: Vec<Candidate>) -> Error {
     }
     Error::new(code::INVALID_CONFIG, "network not found", details)
 }
+
+#[cfg(test)]
+mod tests;
