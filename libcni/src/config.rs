@@ -94,6 +94,12 @@ impl Config {
         }
     }
 
+    /// `prevResult`, for who can't do without it: a chained plugin, and CHECK. Missing is code 7.
+    pub fn required_prev_result(&self) -> Result<CniResult, Error> {
+        let why = "the plugin needs the result of those before it in the chain, and CHECK that of ADD";
+        self.prev_result()?.ok_or_else(|| Error::config("prevResult", "missing", why))
+    }
+
     /// `ipam.type`, if the configuration delegates addresses. Not more than that is looked at, so that DEL
     /// can always delegate.
     pub fn ipam_type(&self) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! The Container Network Interface in Rust: write plugins, run plugins.
 //!
-//! * Writing a plugin: implement [`plugin::Plugin`], call [`plugin::main`]. `examples/` holds a complete one.
+//! * Writing a plugin: implement [`plugin::Plugin`], call [`plugin::main`]. `examples/hosts.rs` is a complete one, of
+//!   less than 60 lines.
 //! * Delegating addresses to an IPAM plugin: [`delegate`].
 //! * Running plugins, as a container runtime does: [`runtime`].
 //!
