@@ -156,7 +156,7 @@ impl Invocation {
 
     /// The value of one `CNI_ARGS` pair, whatever the others look like: runtimes pass pairs that are not ours to judge.
     pub fn loose_arg(&self, key: &str) -> Option<&str> {
-        let pairs = self.raw_args.as_deref().unwrap_or_default().split(';');
+        let pairs = self.raw_args.as_deref()?.to_str()?.split(';');
         pairs.filter_map(|pair| pair.split_once('=')).find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 }
