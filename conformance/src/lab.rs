@@ -42,17 +42,22 @@ impl Netns {
         Path::new("/run/netns").join(&self.name)
     }
 
-    /// Starts `command` inside the namespace.
-    pub fn spawn(&self, command: &mut Command) -> std::io::Result<std::process::Child> {
+    /// Does `job` inside the namespace. Sockets opened there stay there.
+    pub fn inside<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
         let netns = self.inner.as_ref().expect("there until dropped");
         // Entering is a thread's affair: a thread of its own leaves the caller where it is, whatever happens.
         std::thread::scope(|scope| {
             let entered = scope.spawn(|| {
                 netns.enter().expect("enter the namespace");
-                command.spawn()
+                job()
             });
-            entered.join().expect("spawn")
+            entered.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// Starts `command` inside the namespace.
+    pub fn spawn(&self, command: &mut Command) -> std::io::Result<std::process::Child> {
+        self.inside(|| command.spawn())
     }
 
     /// Runs `command` inside the namespace and collects what it prints.

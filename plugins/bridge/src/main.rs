@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use dataplane::Kernel;
 use libcni::{About, Attachment, AttachmentId, CniResult, Error, Interface, Kind, Plugin, Request};
 use verbs::ipam::{self, Lease};
-use verbs::{check, removal, told};
+use verbs::{check, removal, told, wire};
 
 use crate::config::Config;
 use crate::plan::Wiring;
@@ -38,8 +38,9 @@ impl Plugin for Bridge {
     fn add(request: &Request, config: Config, attachment: &Attachment) -> Result<CniResult, Error> {
         let mut kernel = Kernel::open().map_err(told)?;
         kernel.enter_pod(attachment.netns()?).map_err(told)?;
+        wire::refuse_second(&kernel, request, &attachment.id)?;
         let lease = Lease::take(request)?;
-        let wired = wire(request, &config, attachment, &kernel, lease.result.clone());
+        let wired = connect(request, &config, attachment, &kernel, lease.result.clone());
         wired.map_err(|error| lease.give_back(error))
     }
 
@@ -68,7 +69,7 @@ impl Plugin for Bridge {
 }
 
 /// With addresses in hand: makes everything exist, and says what is there now.
-fn wire(
+fn connect(
     request: &Request,
     config: &Config,
     attachment: &Attachment,

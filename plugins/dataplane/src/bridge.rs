@@ -78,7 +78,21 @@ impl Bridge {
         }
         let doing = || format!("making bridge {:?}", self.name);
         let message = RouteNetlinkMessage::NewLink(message.build());
-        kernel.route(At::Host).change(message, NLM_F_CREATE | NLM_F_EXCL, &doing)
+        let made = kernel.route(At::Host).change(message, NLM_F_CREATE | NLM_F_EXCL, &doing);
+        made.map_err(|error| self.explain(error))
+    }
+
+    /// A kernel without VLAN filtering refuses it, or ignores it.
+    fn explain(&self, error: Error) -> Error {
+        if self.vlan_filtering && error.is(Errno::EOPNOTSUPP) { self.lacks_vlans() } else { error }
+    }
+
+    fn lacks_vlans(&self) -> Error {
+        Error::Lacks(format!(
+            "bridge {:?} can't filter VLANs: this kernel has no CONFIG_BRIDGE_VLAN_FILTERING, which the keys vlan and \
+             vlanTrunk need",
+            self.name
+        ))
     }
 
     /// Brings an existing bridge to what is wanted, without taking anything back that somebody else set.
@@ -100,24 +114,15 @@ impl Bridge {
         link::set(kernel, At::Host, message.build(), &|| format!("setting bridge {:?} up", self.name))
     }
 
-    /// A kernel without VLAN filtering ignores the attribute in silence, so it is read back.
+    /// Read back, for a kernel without VLAN filtering may ignore the attribute in silence.
     fn filter_vlans(&self, kernel: &Kernel) -> Result<()> {
         let message = LinkBridge::new(&self.name).vlan_filtering(true).build();
         let doing = || format!("switching on VLAN filtering of bridge {:?}", self.name);
-        let lacks = || {
-            Error::Lacks(format!(
-                "bridge {:?} can't filter VLANs: this kernel has no CONFIG_BRIDGE_VLAN_FILTERING, \
-                 which the keys vlan and vlanTrunk need",
-                self.name
-            ))
-        };
-        match kernel.route(At::Host).change(RouteNetlinkMessage::NewLink(message), 0, &doing) {
-            Err(error) if error.is(Errno::EOPNOTSUPP) => return Err(lacks()),
-            other => other?,
-        }
+        let changed = kernel.route(At::Host).change(RouteNetlinkMessage::NewLink(message), 0, &doing);
+        changed.map_err(|error| self.explain(error))?;
         match link::expect(kernel, At::Host, &self.name)?.vlan_filtering {
             Some(true) => Ok(()),
-            _ => Err(lacks()),
+            _ => Err(self.lacks_vlans()),
         }
     }
 }

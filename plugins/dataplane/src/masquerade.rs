@@ -6,7 +6,7 @@
 //! table inet podwire {
 //!   map pods4 { ipv4_addr : verdict = 10.22.0.5 : goto leave-10.22.0.0/16 … }      one element a Pod
 //!   map pods6 { ipv6_addr : verdict … }
-//!   chain masquerade { type nat hook postrouting priority srcnat
+//!   chain postrouting { type nat hook postrouting priority srcnat
 //!     meta nfproto ipv4 ip saddr vmap @pods4
 //!     meta nfproto ipv6 ip6 saddr vmap @pods6 }
 //!   chain leave-10.22.0.0/16 { ip daddr 10.22.0.0/16 return; ip daddr 224.0.0.0/4 return; masquerade }
@@ -34,7 +34,7 @@ use crate::owner::{Label, Owner};
 use crate::plan::{Made, Object};
 
 const INET: Table = Table(NetfilterProtoFamily::Inet);
-const CHAIN: &str = "masquerade";
+const CHAIN: &str = "postrouting";
 const MAPS: [&str; 2] = ["pods4", "pods6"];
 
 /// Masquerade for one Pod's addresses. Owned by its attachment.
@@ -64,7 +64,7 @@ impl Object for Masquerade {
         let missing =
             |what: &str| Err(changed(format!("masquerade: {what}; the next ADD of this network restores it")));
         if INET.rules(kernel, CHAIN)? < MAPS.len() {
-            return missing("chain inet podwire masquerade is missing or was changed");
+            return missing("chain inet podwire postrouting is missing or was changed");
         }
         for address in &self.addresses {
             let element = INET.element(kernel, map_of(address), &key(address))?;

@@ -1,9 +1,11 @@
 //! An attachment's names: whose its objects are.
 
 use dataplane::owner::Label;
-use dataplane::{Mac, Owner};
+use dataplane::{At, Error as KernelError, Kernel, Mac, Owner, link};
 use ipnetwork::IpNetwork;
-use libcni::{AttachmentId, Request};
+use libcni::{AttachmentId, Error, Request};
+
+use crate::error::told;
 
 /// The owner of everything that belongs to an attachment of the request's network.
 pub fn owner(request: &Request, attachment: &AttachmentId) -> Owner {
@@ -23,4 +25,17 @@ pub fn label(request: &Request, attachment: &AttachmentId, masquerade: Vec<IpNet
 /// The Pod's end's address: what was asked for, or one that no other node has.
 pub fn pod_mac(requested: Option<Mac>) -> Mac {
     requested.unwrap_or_else(Mac::random)
+}
+
+/// An attachment that is wired already is refused before IPAM is asked (code 103): IPAM would refuse too, and get the DEL
+/// that follows a failed ADD, which would free the living Pod's address.
+pub fn refuse_second(kernel: &Kernel, request: &Request, attachment: &AttachmentId) -> Result<(), Error> {
+    match link::get(kernel, At::Host, &owner(request, attachment).host_end()).map_err(told)? {
+        None => Ok(()),
+        Some(link) => Err(told(KernelError::Exists(format!(
+            "{attachment} is attached to network {:?} already, by interface {:?} on the node: a DEL is missing before \
+             this ADD",
+            request.config.name, link.name
+        )))),
+    }
 }
