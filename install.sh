@@ -1,0 +1,262 @@
+#!/bin/sh
+# install.sh - builds podwire's plugins and tools, statically linked, and installs them
+#
+#   install.sh [--bin-dir DIR] [--tools-dir DIR] [--force] [--uninstall] [--help]
+#
+#   --bin-dir DIR     where the plugins go (default /opt/cni/bin)
+#   --tools-dir DIR   where the commands go: cnitool (default /usr/local/bin)
+#   --force           also replace a program of the same name from another project;
+#                     it is kept as NAME.before-podwire
+#   --uninstall       remove what this script installed, and put back what it had replaced
+#
+# Each file is put in place by a rename, so a running kubelet or containerd never meets half a
+# program. Without --force nothing at all is installed where another project's program is in the
+# way. Running it again upgrades; running it again after an interruption finishes the job.
+# CARGO_TARGET_DIR and RUSTFLAGS are honoured. Under sudo the build runs as the caller.
+
+set -eu
+umask 022
+trap 'exit 130' INT TERM HUP
+
+# How it works: a program that this script installed ends with a line `podwire NAME VERSION` after the ELF image
+# (loaders do not look there). That line alone says whether a file is ours: nothing foreign is executed to find out,
+# and there is no list of installed files that could be lost. What was replaced is copied to its .before-podwire
+# name before the rename, so whatever is interrupted, no file is ever missing or lost.
+
+root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+# shellcheck source=.ci/build.sh
+. "$root/.ci/build.sh"
+
+main() {
+    read_arguments "$@"
+    for dir in "$bin_dir" "$tools_dir"; do make_directory "$dir"; done
+    if [ "$action" = uninstall ]; then
+        uninstall
+    else
+        build
+        install_all
+    fi
+}
+
+read_arguments() {
+    bin_dir=/opt/cni/bin tools_dir=/usr/local/bin force=no action=install
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --bin-dir) bin_dir=${2:?"--bin-dir needs a directory"} && shift ;;
+            --bin-dir=?*) bin_dir=${1#*=} ;;
+            --tools-dir) tools_dir=${2:?"--tools-dir needs a directory"} && shift ;;
+            --tools-dir=?*) tools_dir=${1#*=} ;;
+            --force) force=yes ;;
+            --uninstall) action=uninstall ;;
+            --help | -h) head_of_file "$0" && exit ;;
+            *) die "unknown argument $1; see $0 --help" ;;
+        esac
+        shift
+    done
+    bin_dir=$(absolute "$bin_dir") tools_dir=$(absolute "$tools_dir")
+    [ "$bin_dir" != "$tools_dir" ] || say "plugins and tools both go to $bin_dir"
+}
+
+absolute() {
+    case $1 in
+        /*) printf '%s\n' "$1" ;;
+        *) printf '%s\n' "$PWD/$1" ;;
+    esac
+}
+
+# Before the build: who may not write should not have to wait for it.
+make_directory() {
+    if [ "$action" = uninstall ]; then
+        [ -d "$1" ] || return 0
+    else
+        mkdir -p "$1" 2>/dev/null || die "can't make $1; run this with sudo, or choose other directories: $0 --help"
+    fi
+    [ -w "$1" ] || die "can't write to $1; run this with sudo, or choose other directories: $0 --help"
+}
+
+# --- build --------------------------------------------------------------------------------------------------------
+
+build() {
+    find_rust
+    need_linker -static
+    # --target, though it is the host's: with it the flags reach the programs alone, not the build scripts and
+    # procedural macros that run during the build, which can't be static.
+    triple=$(as_builder rustc -vV | sed -n 's/^host: //p')
+    step "Building $(plugins | tr '\n' ' ')and $(tools | tr '\n' ' ')for $triple (release, static)"
+    # Apart, so that what only tools depend on never reaches a plugin.
+    # shellcheck disable=SC2046 # names without spaces
+    build_static $(plugins)
+    # shellcheck disable=SC2046
+    build_static $(tools)
+    built=$target_dir/$triple/release
+}
+
+# build_static NAME...: adds to the user's own flags, wherever those come from: of the three places that cargo knows,
+# the first that is set hides the others.
+build_static() {
+    options=''
+    for name in "$@"; do options="$options --bin $name"; done
+    # shellcheck disable=SC2086 # options are words
+    set -- build --release --locked --target "$triple" $options
+    if [ -n "${CARGO_ENCODED_RUSTFLAGS:-}" ]; then
+        set -- env CARGO_ENCODED_RUSTFLAGS="$CARGO_ENCODED_RUSTFLAGS$(printf '\037-C\037target-feature=+crt-static')" cargo "$@"
+    elif [ -n "${RUSTFLAGS:-}" ]; then
+        set -- env RUSTFLAGS="$RUSTFLAGS -C target-feature=+crt-static" cargo "$@"
+    else
+        set -- cargo --config "target.$triple.rustflags=['-C', 'target-feature=+crt-static']" "$@"
+    fi
+    as_builder "$@" || die "the build failed"
+}
+
+# --- install ------------------------------------------------------------------------------------------------------
+
+install_all() {
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
+    lock_directories
+    refuse_what_is_not_ours
+    step "Installing podwire $version"
+    for name in $(plugins); do install_one "$name" "$bin_dir"; done
+    for name in $(tools); do install_one "$name" "$tools_dir"; done
+    say "Next: copy a file of $root/examples/conflists to /etc/cni/net.d,"
+    say "or try it by hand: sudo $root/examples/demo.sh"
+}
+
+# All of them are looked at before the first is touched.
+refuse_what_is_not_ours() {
+    foreign=''
+    for name in $(plugins); do look_at "$bin_dir/$name"; done
+    for name in $(tools); do look_at "$tools_dir/$name"; done
+    if [ -n "$foreign" ] && [ "$force" = no ]; then
+        die "not podwire's:$foreign
+Nothing was installed. With --force each is kept as NAME.before-podwire, and --uninstall puts it back."
+    fi
+}
+
+look_at() {
+    [ ! -d "$1" ] || die "$1 is a directory; nothing was installed"
+    if exists "$1" && ! is_ours "$1"; then foreign="$foreign $1"; fi
+}
+
+# install_one NAME DIRECTORY
+install_one() {
+    file=$2/$1 how=''
+    if is_ours "$file"; then
+        how=" (was podwire $(version_of "$file"))"
+    elif exists "$file"; then
+        keep_aside "$file"
+        how=" (the old one is kept as $1.before-podwire)"
+    fi
+    fresh=$2/.$1.podwire-new
+    trap 'rm -f "$fresh"' EXIT
+    rm -f "$fresh"
+    cp "$built/$1" "$fresh"
+    printf '\npodwire %s %s\n' "$1" "$version" >>"$fresh"
+    chmod 0755 "$fresh"
+    sync "$fresh" 2>/dev/null || sync
+    mv -fT "$fresh" "$file"
+    say "$file$how"
+}
+
+# Copies FILE, which is not ours, to its .before-podwire name. One that is kept there already, and differs, moves on
+# to a number: nothing is ever overwritten.
+keep_aside() {
+    kept=$1.before-podwire
+    if same "$1" "$kept"; then return; fi
+    if exists "$kept"; then
+        number=1
+        while exists "$kept.$number"; do number=$((number + 1)); done
+        mv -T "$kept" "$kept.$number"
+        say "$kept was there already: now $kept.$number"
+    fi
+    fresh=$(dirname "$1")/.$(basename "$1").podwire-kept
+    trap 'rm -f "$fresh"' EXIT
+    rm -f "$fresh"
+    cp -a "$1" "$fresh"
+    mv -T "$fresh" "$kept"
+}
+
+# --- uninstall ----------------------------------------------------------------------------------------------------
+
+# By what lies there, not by a list: also what an older podwire installed.
+uninstall() {
+    lock_directories
+    for dir in "$bin_dir" "$tools_dir"; do
+        [ -d "$dir" ] || continue
+        step "Uninstalling from $dir"
+        count=0
+        rm -f "$dir"/.*.podwire-new "$dir"/.*.podwire-kept
+        for file in "$dir"/*; do
+            if is_ours "$file"; then take_away "$file"; fi
+        done
+        for kept in "$dir"/*.before-podwire; do
+            if exists "$kept"; then return_kept "$kept" "${kept%.before-podwire}"; fi
+        done
+        [ "$count" -ne 0 ] || say "nothing of podwire's there"
+        for kept in "$dir"/*.before-podwire.[0-9]*; do
+            if exists "$kept"; then say "$kept stays: an older file that --force had replaced"; fi
+        done
+    done
+    say "Configurations (/etc/cni/net.d) and what plugins keep (/var/lib/cni) were not touched."
+}
+
+# One rename where there is something to put back, so that the file is never missing.
+take_away() {
+    count=$((count + 1))
+    kept=$1.before-podwire
+    if exists "$kept" && ! is_ours "$kept"; then
+        mv -fT "$kept" "$1"
+        say "removed $1, and put back what was there before"
+    else
+        rm -f "$1"
+        say "removed $1"
+    fi
+}
+
+# return_kept KEPT FILE: ours is gone from FILE already.
+return_kept() {
+    count=$((count + 1))
+    if ! exists "$2"; then
+        mv -T "$1" "$2"
+        say "put back $2"
+    elif same "$1" "$2"; then
+        rm -f "$1"
+        say "removed $1: $2 is the same"
+    else
+        say "$1 stays: $2 has been replaced since by something else"
+    fi
+}
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+exists() { [ -e "$1" ] || [ -L "$1" ]; }
+
+# Did this script install FILE? A symbolic link it never makes.
+is_ours() { [ -f "$1" ] && [ ! -L "$1" ] && [ -n "$(version_of "$1")" ]; }
+
+# The version in FILE's last line, nothing if it has no such line.
+version_of() { tail -c 200 "$1" | tr -d '\000' | LC_ALL=C sed -n '$s/^podwire [a-z0-9-]* \([0-9][^ ]*\)$/\1/p'; }
+
+same() {
+    if [ -L "$1" ] || [ -L "$2" ]; then
+        [ -L "$1" ] && [ -L "$2" ] && [ "$(readlink "$1")" = "$(readlink "$2")" ]
+    else
+        [ -f "$1" ] && [ -f "$2" ] && cmp -s "$1" "$2"
+    fi
+}
+
+real() { (cd "$1" 2>/dev/null && pwd -P); }
+
+# Two of this script at once take turns.
+lock_directories() {
+    need flock util-linux
+    if [ -d "$bin_dir" ]; then
+        exec 8<"$bin_dir"
+        flock -w 60 8 || die "another install.sh holds $bin_dir"
+    fi
+    if [ -d "$tools_dir" ] && [ "$(real "$tools_dir")" != "$(real "$bin_dir")" ]; then
+        exec 9<"$tools_dir"
+        flock -w 60 9 || die "another install.sh holds $tools_dir"
+    fi
+}
+
+main "$@"
