@@ -1,0 +1,305 @@
+//! The configuration: every key that is read, and what follows from all of them together.
+//!
+//! The types take what JSON says; [`Settings::resolve`] checks it whole, before anything is touched. An error is
+//! code 7 and names the key by its path. DEL and GC read nothing but `ipam.dataDir`: [`data_dir`].
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use libcni::ipnetwork::IpNetwork;
+use libcni::{Error, Request, Route, code, config};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::range::{Range, RangeSet, Wanted};
+
+/// Where the stores are if `ipam.dataDir` does not say: the reference's place.
+pub const DEFAULT_DATA_DIR: &str = "/var/lib/cni/networks";
+
+/// What is read of the complete network configuration.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostLocal {
+    ipam: Option<Ipam>,
+    runtime_config: Option<RuntimeConfig>,
+    args: Option<Args>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Ipam {
+    subnet: Option<Subnet>,
+    #[serde(default, deserialize_with = "optional_ip")]
+    range_start: Option<IpAddr>,
+    #[serde(default, deserialize_with = "optional_ip")]
+    range_end: Option<IpAddr>,
+    #[serde(default, deserialize_with = "optional_ip")]
+    gateway: Option<IpAddr>,
+    ranges: Option<Vec<Vec<RangeKeys>>>,
+    routes: Option<Vec<Route>>,
+    data_dir: Option<String>,
+    resolv_conf: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RuntimeConfig {
+    ip_ranges: Option<Vec<Vec<RangeKeys>>>,
+    ips: Option<Vec<Requested>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Args {
+    cni: Option<CniArgs>,
+}
+
+#[derive(Debug, Deserialize)]
+struct CniArgs {
+    ips: Option<Vec<Requested>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RangeKeys {
+    subnet: Option<Subnet>,
+    #[serde(default, deserialize_with = "optional_ip")]
+    range_start: Option<IpAddr>,
+    #[serde(default, deserialize_with = "optional_ip")]
+    range_end: Option<IpAddr>,
+    #[serde(default, deserialize_with = "optional_ip")]
+    gateway: Option<IpAddr>,
+}
+
+/// A subnet: an address with a prefix length, which no default stands in for.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Subnet(IpNetwork);
+
+impl TryFrom<String> for Subnet {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if !text.contains('/') {
+            return Err("not an address with a prefix length, like 10.22.0.0/16".to_owned());
+        }
+        text.parse().map(Subnet).map_err(|error| error.to_string())
+    }
+}
+
+/// A requested address, `<ip>[/<prefix>]`. The prefix length given in the end is the subnet's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct Requested(IpAddr);
+
+impl TryFrom<String> for Requested {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl FromStr for Requested {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let network: IpNetwork = text.parse().map_err(|_| "not an address, with or without a prefix length")?;
+        Ok(Requested(network.ip().to_canonical()))
+    }
+}
+
+/// Empty or null is absent, as the reference reads it.
+fn optional_ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty());
+    let address: Option<IpAddr> = text.map(|text| text.parse()).transpose().map_err(serde::de::Error::custom)?;
+    Ok(address.map(|address| address.to_canonical()))
+}
+
+/// All that an ADD, CHECK or STATUS needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// The range sets: the Pod gets an address from each.
+    pub sets: Vec<RangeSet>,
+    /// For each set the address asked for, if one is.
+    pub requested: Vec<Option<IpAddr>>,
+    /// `ipam.routes`, handed on as they are.
+    pub routes: Vec<Route>,
+    /// `ipam.dataDir`, or its default.
+    pub data_dir: PathBuf,
+    /// `ipam.resolvConf`, if there is one.
+    pub resolv_conf: Option<String>,
+}
+
+impl Settings {
+    /// Checks `config` whole, together with the environment of `request`. Code 7; code 4 for a `CNI_ARGS` that can't
+    /// be read.
+    pub fn resolve(request: &Request, config: &HostLocal) -> Result<Self, Error> {
+        let ipam = config.ipam.as_ref().ok_or_else(|| Error::config("ipam", "missing", "host-local reads this key"))?;
+        let sets = range_sets(config, ipam)?;
+        require_one_of_each_family(request, &sets)?;
+        let requested = assign(requested_addresses(request, config)?, &sets)?;
+        Ok(Settings {
+            requested,
+            routes: ipam.routes.clone().unwrap_or_default(),
+            data_dir: or_default(ipam.data_dir.as_deref()),
+            resolv_conf: ipam.resolv_conf.clone().filter(|path| !path.is_empty()),
+            sets,
+        })
+    }
+}
+
+/// `ipam.dataDir` for DEL and GC, whatever else has become of the configuration.
+pub fn data_dir(request: &Request) -> PathBuf {
+    let ipam = request.config.object.get("ipam");
+    match ipam.and_then(|ipam| ipam.get("dataDir")) {
+        None | Some(Value::Null) => or_default(None),
+        Some(Value::String(text)) => or_default(Some(text)),
+        Some(other) => {
+            let shown = config::shorten(other);
+            log::warn!("key \"ipam.dataDir\", value {shown}: not a string; going on with {DEFAULT_DATA_DIR}");
+            or_default(None)
+        }
+    }
+}
+
+fn or_default(data_dir: Option<&str>) -> PathBuf {
+    data_dir.filter(|path| !path.is_empty()).unwrap_or(DEFAULT_DATA_DIR).into()
+}
+
+/// The range sets in their order: the runtime's first, then the one of the top-level keys, then `ipam.ranges`. The
+/// one place that says where ranges come from.
+fn range_sets(config: &HostLocal, ipam: &Ipam) -> Result<Vec<RangeSet>, Error> {
+    let runtime = config.runtime_config.as_ref().and_then(|config| config.ip_ranges.as_deref()).unwrap_or_default();
+    let top = RangeKeys {
+        subnet: ipam.subnet,
+        range_start: ipam.range_start,
+        range_end: ipam.range_end,
+        gateway: ipam.gateway,
+    };
+    let mut named: Vec<(String, RangeSet)> = Vec::new();
+    read_sets(runtime, "runtimeConfig.ipRanges", &mut named)?;
+    if top.subnet.is_some() {
+        named.push(("ipam.subnet".to_owned(), RangeSet(vec![range(&top, "ipam")?])));
+    }
+    read_sets(ipam.ranges.as_deref().unwrap_or_default(), "ipam.ranges", &mut named)?;
+    if named.is_empty() {
+        let why = "no addresses to give: set ipam.ranges, ipam.subnet or runtimeConfig.ipRanges";
+        return Err(Error::config("ipam.ranges", "missing", why));
+    }
+    for (index, (key, set)) in named.iter().enumerate() {
+        if let Some((other, _)) = named[..index].iter().find(|(_, earlier)| earlier.overlaps(set)) {
+            return Err(Error::config(key, set, format!("overlaps with {other}")));
+        }
+    }
+    Ok(named.into_iter().map(|(_, set)| set).collect())
+}
+
+fn read_sets(sets: &[Vec<RangeKeys>], at: &str, named: &mut Vec<(String, RangeSet)>) -> Result<(), Error> {
+    for (index, ranges) in sets.iter().enumerate() {
+        let key = format!("{at}[{index}]");
+        let set = range_set(ranges, &key)?;
+        named.push((key, set));
+    }
+    Ok(())
+}
+
+fn range_set(ranges: &[RangeKeys], at: &str) -> Result<RangeSet, Error> {
+    let mut set: Vec<Range> = Vec::with_capacity(ranges.len());
+    for (index, keys) in ranges.iter().enumerate() {
+        let key = format!("{at}[{index}]");
+        let range = range(keys, &key)?;
+        if let Some(first) = set.first().filter(|first| first.subnet.is_ipv4() != range.subnet.is_ipv4()) {
+            let why = format!("not of the family of {at}[0], {}", first.subnet);
+            return Err(Error::config(&format!("{key}.subnet"), range.subnet, why));
+        }
+        if let Some(other) = set.iter().position(|other| other.overlaps(&range)) {
+            return Err(Error::config(&key, &range, format!("overlaps with {at}[{other}], {}", set[other])));
+        }
+        set.push(range);
+    }
+    if set.is_empty() {
+        return Err(Error::config(at, "[]", "an empty range set"));
+    }
+    Ok(RangeSet(set))
+}
+
+fn range(keys: &RangeKeys, at: &str) -> Result<Range, Error> {
+    let Some(Subnet(subnet)) = keys.subnet else {
+        return Err(Error::config(&format!("{at}.subnet"), "missing", "a range needs its subnet"));
+    };
+    let wanted = Wanted { subnet, start: keys.range_start, end: keys.range_end, gateway: keys.gateway };
+    Range::new(&wanted, at)
+}
+
+/// 0.1.0 and 0.2.0 have words for one address of each family.
+fn require_one_of_each_family(request: &Request, sets: &[RangeSet]) -> Result<(), Error> {
+    let version = request.config.version;
+    for ipv4 in [true, false] {
+        let count = sets.iter().filter(|set| set.is_ipv4() == ipv4).count();
+        if count > 1 && version.is_single_address() {
+            let family = if ipv4 { "IPv4" } else { "IPv6" };
+            let why =
+                format!("cniVersion {version} takes one address of each family, and these are {count} range sets");
+            return Err(Error::config("ipam.ranges", format!("{count} range sets of {family}"), why));
+        }
+    }
+    Ok(())
+}
+
+/// Addresses asked for, each with where it was. `args.cni.ips` wins over `CNI_ARGS` (as the conventions say);
+/// `runtimeConfig.ips` comes besides. The same address twice is one wish.
+fn requested_addresses(request: &Request, config: &HostLocal) -> Result<Vec<(String, IpAddr)>, Error> {
+    let args = config.args.as_ref().and_then(|args| args.cni.as_ref()?.ips.as_deref()).unwrap_or_default();
+    let runtime = config.runtime_config.as_ref().and_then(|config| config.ips.as_deref()).unwrap_or_default();
+    let keyed = |key: &'static str, list: &[Requested]| {
+        let list: Vec<_> = list.iter().enumerate().map(|(at, ip)| (format!("{key}[{at}]"), ip.0)).collect();
+        list
+    };
+    let mut all = keyed("args.cni.ips", args);
+    if all.is_empty() {
+        all.extend(address_in_cni_args(request)?.map(|address| ("CNI_ARGS IP".to_owned(), address)));
+    }
+    all.extend(keyed("runtimeConfig.ips", runtime));
+    let mut wishes: Vec<(String, IpAddr)> = Vec::new();
+    for (key, address) in all {
+        if wishes.iter().all(|(_, earlier)| *earlier != address) {
+            wishes.push((key, address));
+        }
+    }
+    Ok(wishes)
+}
+
+/// `IP=` in `CNI_ARGS`. Other pairs are somebody else's.
+fn address_in_cni_args(request: &Request) -> Result<Option<IpAddr>, Error> {
+    let args = request.invocation.args()?;
+    let Some(text) = args.get("IP").filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Requested(address) = text.parse().map_err(|why| {
+        Error::new(code::INVALID_ENVIRONMENT, "invalid environment", format!("CNI_ARGS: IP={text}: {why}"))
+    })?;
+    Ok(Some(address))
+}
+
+/// Gives each wish to the first set that has the address and no wish yet; one that none takes is an error.
+fn assign(wishes: Vec<(String, IpAddr)>, sets: &[RangeSet]) -> Result<Vec<Option<IpAddr>>, Error> {
+    let mut requested = vec![None; sets.len()];
+    for (key, address) in wishes {
+        let Some((index, range)) =
+            sets.iter().enumerate().find_map(|(index, set)| Some((index, set.range_of(address)?)))
+        else {
+            let shown = sets.iter().map(RangeSet::to_string).collect::<Vec<_>>().join("; ");
+            return Err(Error::config(&key, address, format!("in none of the ranges {shown}")));
+        };
+        if range.gateway == address {
+            return Err(Error::config(&key, address, format!("the gateway of the subnet {}", range.subnet)));
+        }
+        if let Some(earlier) = requested[index].replace(address) {
+            let why = format!("range set {index} gives one address, and {earlier} is requested from it too");
+            return Err(Error::config(&key, address, why));
+        }
+    }
+    Ok(requested)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! Bringing the index in step with the address files.
+//!
+//! * Nothing happened since our last call: nothing to do (the witness, index.rs).
+//! * Somebody else wrote: names and inode numbers of the files are compared with the index, and only what is new is
+//!   read. A small directory is read whole; it costs no more.
+//! * We were killed in the middle, or there is no index that can be used: every file is read.
+//! * The machine was rebooted: every file is read, and those that we made in an earlier boot and that still are as we
+//!   wrote them (content, inode number, time of last change) are removed, for their Pods are gone. What another
+//!   program wrote, or changed, is adopted: it stays until DEL or GC.
+
+use libcni::Error;
+
+use crate::directory::{Directory, Stamp};
+use crate::index::{Corrupt, Entry, Index, Origin, hash};
+use crate::range;
+use crate::reservation::Content;
+
+/// Up to so many addresses all files are read where names might do.
+const FEW: u64 = 512;
+
+/// The number of this boot; 0 if it can't be known (then nothing is freed, and what we make is adopted at once).
+pub fn boot() -> u128 {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    let read = std::fs::read_to_string(PATH).map_err(|error| error.to_string());
+    read.and_then(|text| boot_number(&text).ok_or_else(|| format!("{:?} is no boot ID", text.trim()))).unwrap_or_else(
+        |error| {
+            log::warn!("{PATH}: {error}; reservations of earlier boots are not freed");
+            0
+        },
+    )
+}
+
+/// A boot ID as a number: 32 hexadecimal digits with hyphens between.
+fn boot_number(text: &str) -> Option<u128> {
+    let digits: String = text.trim().chars().filter(|&character| character != '-').collect();
+    u128::from_str_radix(&digits, 16).ok().filter(|&number| number != 0 && digits.len() == 32)
+}
+
+/// The index, in step with the files.
+pub fn in_step(directory: &Directory, boot: u128) -> Result<Index, Error> {
+    let mut index = match Index::open(directory) {
+        Ok(index) => index,
+        Err(why) => return without_index(directory, boot, &why),
+    };
+    if boot != 0 && index.header.boot != boot {
+        return after_reboot(directory, boot, &mut index);
+    }
+    if index.is_witnessed(&directory.stamp()?) {
+        return Ok(index);
+    }
+    let in_flux = index.header.signature == 0;
+    let scanned = if in_flux || index.header.count <= FEW {
+        whole(directory, index)
+    } else {
+        by_name(directory, &mut index).map(|outcome| outcome.map(|()| index))
+    };
+    match scanned? {
+        Ok(index) => Ok(index),
+        Err(Corrupt) => without_index(directory, boot, "damaged"),
+    }
+}
+
+/// Reads every file, whatever the index says; what it knows of origins is kept.
+pub fn in_step_by_content(directory: &Directory, index: Index) -> Result<Index, Error> {
+    let boot = index.header.boot;
+    match whole(directory, index)? {
+        Ok(index) => Ok(index),
+        Err(Corrupt) => without_index(directory, boot, "damaged"),
+    }
+}
+
+fn without_index(directory: &Directory, boot: u128, why: &str) -> Result<Index, Error> {
+    let found = read_all(directory)?;
+    if !found.is_empty() || why != "missing" {
+        let path = directory.path().display();
+        log::warn!("{path}: index {why}: read {} address files, which stay until DEL or GC", found.len());
+    }
+    Ok(Index::build(directory, boot, &found))
+}
+
+fn after_reboot(directory: &Directory, boot: u128, index: &mut Index) -> Result<Index, Error> {
+    let known_boot = index.header.boot != 0;
+    let Ok(known) = known_entries(index) else { return without_index(directory, boot, "damaged") };
+    let mut kept = Vec::new();
+    let mut freed = 0;
+    for found in read_all(directory)? {
+        let is_ours = known_boot && known_origin(&known, &found) == Origin::Own;
+        if is_ours && directory.remove(&range::address(found.address).to_string())? {
+            freed += 1;
+        } else {
+            kept.push(found);
+        }
+    }
+    let path = directory.path().display();
+    log::info!("{path}: the machine was rebooted: {freed} reservations freed, {} kept", kept.len());
+    Ok(Index::build(directory, boot, &kept))
+}
+
+fn whole(directory: &Directory, mut index: Index) -> Result<Result<Index, Corrupt>, Error> {
+    let Ok(known) = known_entries(&mut index) else { return Ok(Err(Corrupt)) };
+    let mut found = read_all(directory)?;
+    for entry in &mut found {
+        if entry.origin == Origin::Adopted {
+            entry.origin = known_origin(&known, entry);
+        }
+    }
+    let same = known.len() == found.len() && known == found;
+    if same && index.header.signature != 0 {
+        index.begin();
+        index.header.unverified = false;
+        return Ok(Ok(index));
+    }
+    Ok(Ok(Index::build(directory, index.header.boot, &found)))
+}
+
+/// Sorted by address, as [`read_all`]'s answer is.
+fn known_entries(index: &mut Index) -> Result<Vec<Entry>, Corrupt> {
+    let mut known = index.all()?;
+    known.sort_unstable_by_key(|entry| entry.address);
+    Ok(known)
+}
+
+/// Own only if the file is the one that we wrote, unchanged.
+fn known_origin(known: &[Entry], found: &Entry) -> Origin {
+    let position = known.binary_search_by_key(&found.address, |entry| entry.address);
+    match position.map(|at| &known[at]) {
+        Ok(entry) if entry.hash == found.hash && entry.stamp == found.stamp => entry.origin,
+        _ => found.origin,
+    }
+}
+
+/// Every address file, sorted by address. Files left empty by a crash are removed.
+fn read_all(directory: &Directory) -> Result<Vec<Entry>, Error> {
+    let names = directory.addresses()?;
+    let mut found = Vec::with_capacity(names.len());
+    for (address, _) in names {
+        found.extend(read_one(directory, address)?);
+    }
+    Ok(found)
+}
+
+/// What stands at an address, as an adopted entry; nothing if it is free.
+pub fn read_one(directory: &Directory, address: u128) -> Result<Option<Entry>, Error> {
+    let ip = range::address(address);
+    let entry = |stamp: Stamp, text: &[u8], origin| Some(Entry { hash: hash(text), address, stamp, origin });
+    Ok(match directory.read_address(ip) {
+        None => None,
+        Some((Content::Text(text), stamp)) => entry(stamp, &text, Origin::Adopted),
+        Some((Content::Unreadable(what), stamp)) => {
+            let path = directory.path().display();
+            log::warn!("{path}/{ip}: {what}: the address stays taken until that is removed");
+            entry(stamp, b"", Origin::Unreadable)
+        }
+        Some((Content::Free, _)) => {
+            log::warn!("{}/{ip}: left empty by a crash: the address is free again", directory.path().display());
+            directory.remove(&ip.to_string())?;
+            None
+        }
+    })
+}
+
+/// Compares names and inode numbers, and reads what is new.
+fn by_name(directory: &Directory, index: &mut Index) -> Result<Result<(), Corrupt>, Error> {
+    let Ok(known) = known_entries(index) else { return Ok(Err(Corrupt)) };
+    let names = directory.addresses()?;
+    let (gone, new) = differences(&known, &names);
+    log::debug!("{}: changed by others: {} gone, {} new", directory.path().display(), gone.len(), new.len());
+    index.begin();
+    // A file may have been replaced by another with the same inode number.
+    index.header.unverified = true;
+    for entry in gone {
+        if index.remove(entry.hash, entry.address).is_err() {
+            return Ok(Err(Corrupt));
+        }
+    }
+    for address in new {
+        let Some(entry) = read_one(directory, address)? else { continue };
+        if index.insert(directory, &entry).is_err() {
+            return Ok(Err(Corrupt));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// Walks both lists, sorted by address, side by side. A file with another inode number is gone and new.
+fn differences(known: &[Entry], names: &[(u128, u64)]) -> (Vec<Entry>, Vec<u128>) {
+    let (mut gone, mut new) = (Vec::new(), Vec::new());
+    let mut names = names.iter().copied().peekable();
+    for entry in known {
+        while let Some((address, _)) = names.next_if(|(address, _)| *address < entry.address) {
+            new.push(address);
+        }
+        match names.next_if(|(address, _)| *address == entry.address) {
+            Some((_, inode)) if inode == entry.stamp.inode => {}
+            Some((address, _)) => {
+                gone.push(*entry);
+                new.push(address);
+            }
+            None => gone.push(*entry),
+        }
+    }
+    new.extend(names.map(|(address, _)| address));
+    (gone, new)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(address: u128, inode: u64) -> Entry {
+        let stamp = Stamp { inode, ..Stamp::default() };
+        Entry { hash: 1, address, stamp, origin: Origin::Own }
+    }
+
+    #[test]
+    fn differences_are_what_came_what_went_and_what_was_replaced() {
+        let known = [entry(2, 20), entry(4, 40), entry(6, 60)];
+        let (gone, new) = differences(&known, &[(1, 10), (2, 20), (3, 30), (6, 61), (7, 70)]);
+        assert_eq!(gone, [entry(4, 40), entry(6, 60)]);
+        assert_eq!(new, [1, 3, 6, 7]);
+        assert_eq!(differences(&known, &[(2, 20), (4, 40), (6, 60)]), (vec![], vec![]));
+        assert_eq!(differences(&[], &[(1, 10)]).1, [1]);
+    }
+
+    #[test]
+    fn a_boot_id_is_a_number_and_nonsense_is_none() {
+        assert_eq!(boot_number("00000000-0000-0000-0000-00000000002a\n"), Some(42));
+        for bad in ["", "00000000-0000-0000-0000-000000000000", "xyz", "2a"] {
+            assert_eq!(boot_number(bad), None, "{bad:?}");
+        }
+    }
+}
