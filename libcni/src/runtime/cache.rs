@@ -169,7 +169,8 @@ impl Cache {
         DirBuilder::new().recursive(true).mode(0o700).create(self.results())
     }
 
-    fn file(&self, network: &str, id: &AttachmentId) -> Result<PathBuf, Error> {
+    /// The file of an attachment; code 7 if its names are none.
+    pub(super) fn file(&self, network: &str, id: &AttachmentId) -> Result<PathBuf, Error> {
         let faults = [
             ("network", network, identifier_fault(network)),
             ("container ID", &id.container_id, identifier_fault(&id.container_id)),

@@ -56,6 +56,8 @@ impl Runtime {
     /// On an error the rest is not run and nothing is undone: a failed ADD too is followed by a DEL, which is the caller's, for
     /// only it knows that the attachment did not exist before.
     pub fn add(&self, list: &NetworkList, parameters: &Parameters) -> Result<CniResult, Error> {
+        // What could not be remembered must not be added.
+        self.cache.file(&list.name, &parameters.id)?;
         let _lock = self.cache.lock(false)?;
         let (mut document, mut result) = (None, CniResult::default());
         for plugin in &list.plugins {

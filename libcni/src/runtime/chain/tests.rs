@@ -87,6 +87,21 @@ fn a_failed_add_stops_there_names_the_plugin_and_undoes_nothing() {
 }
 
 #[test]
+fn names_that_are_no_names_are_refused_before_any_plugin_runs() {
+    let node = Node::new("1.0.0");
+    for (container_id, ifname, bad) in [
+        ("../x", "eth0", "\"../x\""),
+        ("", "eth0", "container ID"),
+        ("pod", "a/b", "\"a/b\""),
+        ("pod", "far-too-long-a-name", "far-too-long-a-name"),
+    ] {
+        let error = node.runtime.add(&node.list, &Parameters::new(container_id, ifname, "/gone")).unwrap_err();
+        assert!(error.details.contains(bad), "{error}");
+    }
+    assert_eq!(node.order(), "");
+}
+
+#[test]
 fn a_result_that_is_none_names_the_plugin() {
     for (script, part) in [("", "stdout is empty"), ("echo garbage", "garbage"), ("kill -TERM $$", "signal: 15")] {
         let node = Node::new("1.0.0");
