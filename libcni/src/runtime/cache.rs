@@ -221,14 +221,22 @@ impl Document {
             return Err(bad(&format!("kind {:?} is not {KIND:?}", document.kind)));
         }
         let config = BASE64.decode(document.config.unwrap_or_default()).map_err(|error| bad(&error))?;
+        let sandbox = document.result.as_ref().and_then(|result| sandbox(result, &document.if_name));
         let parameters = Parameters {
             id: AttachmentId { container_id: document.container_id, ifname: document.if_name },
-            netns: document.netns.filter(|path| !path.is_empty()).map(PathBuf::from),
+            netns: document.netns.filter(|path| !path.is_empty()).map(PathBuf::from).or(sandbox),
             args: document.cni_args.unwrap_or_default(),
             capability_args: document.capability_args.unwrap_or_default(),
         };
         Ok(Ok(Cached { network: document.network_name, parameters, config, result: document.result }))
     }
+}
+
+/// Where the result says that the interface is: the Go libcni before 1.2 did not write the namespace's path.
+fn sandbox(result: &Value, ifname: &str) -> Option<PathBuf> {
+    let interfaces = result.get("interfaces")?.as_array()?;
+    let interface = interfaces.iter().find(|interface| interface["name"] == ifname)?;
+    interface["sandbox"].as_str().filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

@@ -29,7 +29,7 @@ fn cache(files: &[(&str, &str)]) -> (tempfile::TempDir, Cache) {
     (directory, cache)
 }
 
-/// As containerd 1.7 (libcni 1.1.2) writes it.
+/// As a libcni from 1.2 on writes it.
 const OF_GO: &str = concat!(
     r#"{"kind":"cniCacheV1","containerId":"abc","config":"eyJuYW1lIjoibmV0In0=","ifName":"eth0","networkName":"net","#,
     r#""netns":"/var/run/netns/cni-1","cniArgs":[["IgnoreUnknown","1"],["K8S_POD_NAME","web"]],"#,
@@ -92,6 +92,28 @@ fn what_go_wrote_is_read() {
     assert_eq!(got.parameters.capability_args["portMappings"][0]["HostPort"], 8080);
     assert_eq!(got.config, br#"{"name":"net"}"#);
     assert_eq!(got.result.unwrap()["ips"][0]["address"], "10.0.0.7/24");
+}
+
+/// What podman 4.3.1 wrote (libcni 1.1): without the namespace's path.
+const OF_PODMAN: &str = concat!(
+    r#"{"kind":"cniCacheV1","containerId":"3583a3813e97","config":"eyJuYW1lIjoibmV0In0=","ifName":"eth0","#,
+    r#""networkName":"net","cniArgs":[["IgnoreUnknown","1"],["K8S_POD_NAME","t"]],"#,
+    r#""capabilityArgs":{"aliases":{"demo":["3583a3813e97"]}},"result":{"cniVersion":"0.4.0","dns":{},"#,
+    r#""interfaces":[{"mac":"d2:da:a6:7b:81:37","name":"demo0"},{"mac":"46:f5:9f:f1:79:9a","name":"veth83d1d714"},"#,
+    r#"{"mac":"02:51:58:b1:ab:ea","name":"eth0","sandbox":"/run/netns/netns-9ce2c415"}],"#,
+    r#""ips":[{"address":"10.22.0.2/24","gateway":"10.22.0.1","interface":2,"version":"4"}],"#,
+    r#""routes":[{"dst":"0.0.0.0/0"}]}}"#
+);
+
+#[test]
+fn what_podman_wrote_tells_its_namespace_by_the_result() {
+    let (directory, cache) = cache(&[("net-3583a3813e97-eth0", OF_PODMAN)]);
+    let got = cache.get("net", &id("3583a3813e97")).unwrap().unwrap();
+    assert_eq!(got.parameters.netns.as_deref(), Some(Path::new("/run/netns/netns-9ce2c415")));
+    // But for that path, written back it is what it was.
+    cache.put(&got).unwrap();
+    let written = std::fs::read_to_string(directory.path().join("results/net-3583a3813e97-eth0")).unwrap();
+    assert_eq!(written.replace(r#""netns":"/run/netns/netns-9ce2c415","#, ""), OF_PODMAN);
 }
 
 #[test]
