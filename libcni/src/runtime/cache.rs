@@ -232,7 +232,7 @@ impl Document {
     }
 }
 
-/// Where the result says that the interface is: the Go libcni before 1.2 did not write the namespace's path.
+/// Where the result says that the interface is: older Go libcnis (podman 4.3.1's) did not write the namespace's path.
 fn sandbox(result: &Value, ifname: &str) -> Option<PathBuf> {
     let interfaces = result.get("interfaces")?.as_array()?;
     let interface = interfaces.iter().find(|interface| interface["name"] == ifname)?;

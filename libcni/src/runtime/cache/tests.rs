@@ -29,7 +29,7 @@ fn cache(files: &[(&str, &str)]) -> (tempfile::TempDir, Cache) {
     (directory, cache)
 }
 
-/// As a libcni from 1.2 on writes it.
+/// By the Go libcni's source, newer than podman's: the namespace's path is there.
 const OF_GO: &str = concat!(
     r#"{"kind":"cniCacheV1","containerId":"abc","config":"eyJuYW1lIjoibmV0In0=","ifName":"eth0","networkName":"net","#,
     r#""netns":"/var/run/netns/cni-1","cniArgs":[["IgnoreUnknown","1"],["K8S_POD_NAME","web"]],"#,
@@ -94,7 +94,7 @@ fn what_go_wrote_is_read() {
     assert_eq!(got.result.unwrap()["ips"][0]["address"], "10.0.0.7/24");
 }
 
-/// What podman 4.3.1 wrote (libcni 1.1): without the namespace's path.
+/// What podman 4.3.1 wrote, without the namespace's path; shortened are the container ID, the path and the configuration.
 const OF_PODMAN: &str = concat!(
     r#"{"kind":"cniCacheV1","containerId":"3583a3813e97","config":"eyJuYW1lIjoibmV0In0=","ifName":"eth0","#,
     r#""networkName":"net","cniArgs":[["IgnoreUnknown","1"],["K8S_POD_NAME","t"]],"#,
