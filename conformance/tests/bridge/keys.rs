@@ -1,0 +1,180 @@
+//! The keys of the configuration: each does what it says, or is refused.
+
+use conformance::lab::Pod;
+use serde_json::{Value, json};
+
+use crate::common::{Network, addresses_of, held_nothing, mac_of};
+use crate::{network, node};
+
+#[test]
+fn another_address_of_the_subnet_on_the_bridge_is_refused_or_with_force_replaced() {
+    let node = node();
+    node.netns
+        .sh("ip link add cni0 type bridge; ip addr add 10.22.0.99/16 dev cni0; ip addr add 172.16.5.1/24 dev cni0");
+    let careful = network(&node, json!({"isGateway": true}));
+    let pod = Pod::new("a");
+    let refused = careful.call("ADD", &pod);
+    assert_eq!(refused.code(), 104, "{}", refused.stdout);
+    assert!(
+        refused.details().contains("10.22.0.99/16") && refused.details().contains("forceAddress"),
+        "{}",
+        refused.stdout
+    );
+    held_nothing(&careful);
+    network(&node, json!({"isGateway": true, "forceAddress": true})).add(&pod);
+    let addresses = addresses_of(&node.netns, "cni0");
+    assert!(addresses.contains(&"10.22.0.1/16".to_owned()) && !addresses.contains(&"10.22.0.99/16".to_owned()));
+    assert!(addresses.contains(&"172.16.5.1/24".to_owned()), "addresses of other subnets stay: {addresses:?}");
+}
+
+#[test]
+fn a_link_of_another_kind_with_the_bridges_name_is_refused_and_left_alone() {
+    let node = node();
+    node.netns.sh("ip link add cni0 type veth peer name other");
+    let network = network(&node, json!({}));
+    let refused = network.call("ADD", &Pod::new("a"));
+    assert_eq!(refused.code(), 104, "{}", refused.stdout);
+    assert!(refused.details().contains("veth"), "{}", refused.stdout);
+    assert_eq!(node.call_network("bridge", "STATUS", &network.config).code(), 50);
+    node.netns.sh("ip link show cni0; ip link show other");
+    held_nothing(&network);
+}
+
+#[test]
+fn hairpin_promiscuous_and_isolated_mean_what_they_say() {
+    let node = node();
+    let port_data = |port: &Value| {
+        node.netns.ip(&format!("-d link show dev {}", port["name"].as_str().unwrap()))[0]["linkinfo"]["info_slave_data"]
+            .clone()
+    };
+    let hairpin = network(&node, json!({"hairpinMode": true}));
+    let a = Pod::new("a");
+    let result = hairpin.add(&a);
+    let port = &result["interfaces"][1];
+    assert_eq!(port_data(port)["hairpin"], true);
+    hairpin.check(&a, &result).ok();
+    node.netns.sh(&format!("ip link set dev {} type bridge_slave hairpin off", port["name"].as_str().unwrap()));
+    assert_eq!(hairpin.check(&a, &result).code(), 102);
+
+    let promiscuous = network(&node, json!({"promiscMode": true, "bridge": "prom0"}));
+    let b = Pod::new("b");
+    let result = promiscuous.add(&b);
+    assert_eq!(node.netns.ip("-d link show dev prom0")[0]["promiscuity"], 1);
+    node.netns.sh("ip link set dev prom0 promisc off");
+    assert_eq!(promiscuous.check(&b, &result).code(), 102);
+    promiscuous.add(&Pod::new("c"));
+    promiscuous.check(&b, &result).ok();
+
+    let keys = json!({"portIsolation": true, "isGateway": true, "bridge": "iso0"});
+    let isolated = Network::new(&node, "bridge", keys, json!([[{"subnet": "10.30.0.0/24"}]]));
+    let (d, e) = (Pod::new("d"), Pod::new("e"));
+    let result = isolated.add(&d);
+    isolated.add(&e);
+    assert_eq!(port_data(&result["interfaces"][1])["isolated"], true);
+    assert!(d.netns().pings("10.30.0.1") && !d.netns().pings("10.30.0.3"));
+}
+
+#[test]
+fn macspoofchk_lets_only_the_pods_own_address_in() {
+    let node = node();
+    let network = network(&node, json!({"isGateway": true, "macspoofchk": true}));
+    let pod = Pod::new("a");
+    let result = network.add(&pod);
+    assert!(pod.netns().pings("10.22.0.1"));
+    pod.netns().sh("ip link set dev eth0 address 02:00:00:00:00:99");
+    assert!(!pod.netns().pings("10.22.0.1"));
+    pod.netns().sh(&format!("ip link set dev eth0 address {}", result["interfaces"][2]["mac"].as_str().unwrap()));
+    assert!(pod.netns().pings("10.22.0.1"));
+    network.check(&pod, &result).ok();
+    network.del(&pod);
+    assert!(!node.netns.sh("nft list ruleset").contains("elements"));
+}
+
+#[test]
+fn the_mac_address_asked_for_is_set_and_the_capability_wins() {
+    let node = node();
+    let a = Pod::new("a");
+    let by_args = network(&node, json!({"args": {"cni": {"mac": "02:11:22:33:44:55"}}})).add(&a);
+    assert_eq!(by_args["interfaces"][2]["mac"], "02:11:22:33:44:55");
+    assert_eq!(mac_of(a.netns(), "eth0"), "02:11:22:33:44:55");
+    let both = json!({"args": {"cni": {"mac": "02:11:22:33:44:66"}}, "runtimeConfig": {"mac": "02:11:22:33:44:77"}});
+    assert_eq!(network(&node, both).add(&Pod::new("b"))["interfaces"][2]["mac"], "02:11:22:33:44:77");
+    let by_variable = Pod { args: "IgnoreUnknown=1;MAC=02:11:22:33:44:88;K8S_POD_NAME=p".into(), ..Pod::new("c") };
+    assert_eq!(network(&node, json!({})).add(&by_variable)["interfaces"][2]["mac"], "02:11:22:33:44:88");
+    let wrong = network(&node, json!({"runtimeConfig": {"mac": "01:00:5e:00:00:01"}})).call("ADD", &Pod::new("d"));
+    assert_eq!(wrong.code(), 7);
+    assert!(wrong.details().contains("runtimeConfig.mac"), "{}", wrong.stdout);
+}
+
+#[test]
+fn an_interface_left_down_has_no_addresses() {
+    let node = node();
+    let keys = json!({"disableContainerInterface": true});
+    let without_ipam = Network::new(&node, "bridge", keys.clone(), Value::Null);
+    let pod = Pod::new("a");
+    let result = without_ipam.add(&pod);
+    assert_eq!(pod.netns().ip("link show dev eth0")[0]["operstate"], "DOWN");
+    without_ipam.check(&pod, &result).ok();
+    without_ipam.del(&pod);
+    assert_eq!(network(&node, keys).call("ADD", &pod).code(), 7);
+}
+
+#[test]
+fn dns_of_the_configuration_is_handed_on() {
+    let node = node();
+    let dns = json!({"nameservers": ["10.0.0.10", "fd00::10"], "domain": "d", "search": ["s1", "s2"], "options": ["ndots:5"]});
+    assert_eq!(network(&node, json!({"dns": dns})).add(&Pod::new("a"))["dns"], dns);
+}
+
+#[test]
+fn vlans_work_or_the_kernel_is_named_that_lacks_them() {
+    let node = node();
+    let tagged = network(&node, json!({"vlan": 100, "isGateway": true}));
+    let (a, b, c) = (Pod::new("a"), Pod::new("b"), Pod::new("c"));
+    let reply = tagged.call("ADD", &a);
+    if reply.code() == 105 {
+        assert!(reply.details().contains("CONFIG_BRIDGE_VLAN_FILTERING"), "{}", reply.stdout);
+        held_nothing(&tagged);
+        println!("skipped: the rest needs bridge VLAN filtering, which this kernel lacks ({})", reply.details());
+        return;
+    }
+    let result = reply.ok();
+    tagged.add(&b);
+    tagged.check(&a, &result).ok();
+    assert!(a.netns().pings("10.22.0.1") && a.netns().pings("10.22.0.3"));
+    let trunk = json!({"vlanTrunk": [{"id": 5}, {"minID": 10, "maxID": 12}], "preserveDefaultVlan": false});
+    let result = network(&node, trunk).add(&c);
+    let vlans = node.netns.sh(&format!("bridge vlan show dev {}", result["interfaces"][1]["name"].as_str().unwrap()));
+    assert!(!vlans.contains(" 1 ") && vlans.contains("12"), "{vlans}");
+    assert!(!c.netns().pings("10.22.0.1"), "another VLAN is another network");
+}
+
+#[test]
+fn configurations_that_do_not_hold_are_refused_by_key_and_value_and_touch_nothing() {
+    let node = node();
+    let cases = [
+        (json!({"bridge": "much-too-long-a-name"}), "bridge", "much-too-long"),
+        (json!({"bridge": "a/b"}), "bridge", "a/b"),
+        (json!({"mtu": "big"}), "mtu", "big"),
+        (json!({"mtu": 20}), "mtu", "20"),
+        (json!({"mtu": -1}), "mtu", "-1"),
+        (json!({"isGateway": "yes"}), "isGateway", "yes"),
+        (json!({"hairpinMode": true, "promiscMode": true}), "hairpinMode", "promiscMode"),
+        (json!({"ipMasqBackend": "iptables"}), "ipMasqBackend", "iptables"),
+        (json!({"ipMasqBackend": "magic"}), "ipMasqBackend", "magic"),
+        (json!({"vlan": 4095}), "vlan", "4095"),
+        (json!({"vlan": 70000}), "vlan", "70000"),
+        (json!({"vlan": 5, "vlanTrunk": [{"id": 6}]}), "vlanTrunk", "vlan"),
+        (json!({"vlanTrunk": [{"minID": 9, "maxID": 3}]}), "vlanTrunk[0]", "9"),
+        (json!({"vlanTrunk": [{"minID": 9}]}), "vlanTrunk[0]", "9"),
+        (json!({"dns": {"nameservers": "10.0.0.1"}}), "dns.nameservers", "10.0.0.1"),
+    ];
+    let pod = Pod::new("a");
+    for (keys, key, value) in cases {
+        let refused = network(&node, keys.clone()).call("ADD", &pod);
+        assert_eq!(refused.code(), 7, "{keys}: {}", refused.stdout);
+        assert!(refused.details().contains(key) && refused.details().contains(value), "{keys}: {}", refused.stdout);
+    }
+    assert_eq!(node.netns.ip("link show type bridge"), json!([]));
+    assert!(!node.file("store").exists());
+}
