@@ -98,6 +98,31 @@ fn planted_links_lead_nowhere() {
 }
 
 #[test]
+fn a_file_that_cannot_be_read_is_an_error_for_its_pod_and_none_for_others() {
+    let bench = Bench::new();
+    let config = bench.config(json!({"subnet": "10.5.0.0/24"}));
+    bench.add("a", &config);
+    bench.add("b", &config);
+    // The memory of a process, from its first page on, can't be read: EIO.
+    let script = format!(
+        "exec unshare -m sh -c 'mount --bind /proc/$$/mem {} && exec \"$PLUGIN\"'",
+        bench.store().join("10.5.0.2").display()
+    );
+    let answer = |output: std::process::Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let own = answer(shell(&script, "DEL", "a", &config));
+    assert!(own.contains("\"code\":5") && own.contains("10.5.0.2"), "{own}");
+    let others = shell(&script, "DEL", "b", &config);
+    assert!(others.status.success(), "{}", answer(others));
+    assert_eq!(bench.files().keys().collect::<Vec<_>>(), ["10.5.0.2"]);
+    // Seen as it could not be read, and found when it can.
+    std::fs::remove_file(bench.store().join("index.podwire")).unwrap();
+    let rebuilt = shell(&script, "DEL", "b", &config);
+    assert!(String::from_utf8_lossy(&rebuilt.stderr).contains("10.5.0.2"), "{}", answer(rebuilt));
+    bench.call("DEL", "a", &config).ok();
+    assert!(bench.files().is_empty());
+}
+
+#[test]
 fn the_networks_directory_is_not_followed_as_a_link() {
     let bench = Bench::new();
     let config = bench.config(json!({"subnet": "10.5.0.0/24"}));

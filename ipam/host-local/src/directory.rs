@@ -118,32 +118,33 @@ impl Directory {
         Ok(kind_fault(&stat).map_or(Ok(File::from(file)), |what| Err(what.to_owned())))
     }
 
-    /// What stands at an address's name, with its stamp; `None`: nothing. An entry that can't be read is an answer,
-    /// not an error: one bad file must not stop the others.
+    /// What stands at an address's name, with its stamp; `None`: nothing. A file that can't be read is an answer, not
+    /// an error: one bad file must not stop the others.
     pub fn read_address(&self, address: IpAddr) -> Option<(Content, Stamp)> {
+        // Once more, for what fails in passing.
+        let read = self.try_read_address(address).or_else(|_| self.try_read_address(address));
+        read.unwrap_or_else(|error| Some((Content::Unread(error.to_string()), self.stamp_of(address)?)))
+    }
+
+    fn try_read_address(&self, address: IpAddr) -> std::io::Result<Option<(Content, Stamp)>> {
         let name = address.to_string();
-        let unreadable = |what: String| {
-            let stat = fstatat(&self.fd, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok();
-            let stamp = stat.map(|stat| Stamp::of(&stat)).unwrap_or_default();
-            Some((Content::Unreadable(what), stamp))
-        };
         let file = match openat(&self.fd, name.as_str(), READ, Mode::empty()) {
             Ok(file) => file,
-            Err(Errno::ENOENT) => return None,
-            Err(error) => return unreadable(explain(error)),
+            Err(Errno::ENOENT) => return Ok(None),
+            // A link or a socket is not opened at all.
+            Err(Errno::ELOOP | Errno::ENXIO) => {
+                let stat = fstatat(&self.fd, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                return Ok(kind_fault(&stat).map(|what| (Content::NoFile(what), Stamp::of(&stat))));
+            }
+            Err(error) => return Err(error.into()),
         };
-        let stat = match fstat(&file) {
-            Ok(stat) => stat,
-            Err(error) => return unreadable(error.to_string()),
-        };
+        let stat = fstat(&file)?;
         if let Some(what) = kind_fault(&stat) {
-            return Some((Content::Unreadable(what.to_owned()), Stamp::of(&stat)));
+            return Ok(Some((Content::NoFile(what), Stamp::of(&stat))));
         }
         let mut bytes = [0; MAX_BYTES];
-        match read_some(&mut File::from(file), &mut bytes) {
-            Ok(length) => Some((Content::of(&bytes[..length]), Stamp::of(&stat))),
-            Err(error) => unreadable(error.to_string()),
-        }
+        let length = read_some(&mut File::from(file), &mut bytes)?;
+        Ok(Some((Content::of(&bytes[..length]), Stamp::of(&stat))))
     }
 
     /// The text of a small file such as `last_reserved_ip.0`; `None` if there is none to be read.
@@ -232,12 +233,19 @@ impl Directory {
         }
     }
 
-    /// Every entry whose name is an address in canonical text, with its inode number. Other names are not ours.
-    pub fn addresses(&self) -> Result<Vec<(u128, u64)>, Error> {
+    /// The stamp of what stands at an address's name.
+    pub fn stamp_of(&self, address: IpAddr) -> Option<Stamp> {
+        let name = address.to_string();
+        fstatat(&self.fd, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok().map(|stat| Stamp::of(&stat))
+    }
+
+    /// Every entry whose name is an address in canonical text, with its inode number, sorted by address. Other names
+    /// are not ours. About `expected` many.
+    pub fn addresses(&self, expected: usize) -> Result<Vec<(u128, u64)>, Error> {
         let io = |error| Error::io(format!("reading the directory {}", self.path.display()), error);
         let mut listing =
             Dir::openat(&self.fd, ".", OFlag::O_RDONLY | OFlag::O_DIRECTORY | COMMON, Mode::empty()).map_err(io)?;
-        let mut found = Vec::new();
+        let mut found = Vec::with_capacity(expected);
         for entry in listing.iter() {
             let entry = entry.map_err(io)?;
             if let Some(address) = named_address(entry.file_name()) {
@@ -265,14 +273,16 @@ pub struct Draft {
 
 /// The address that a file's name is, if it is one as both programs write it.
 fn named_address(name: &CStr) -> Option<IpAddr> {
-    use std::fmt::Write as _;
     // Most other names end here.
-    let text =
-        name.to_str().ok().filter(|text| text.starts_with(|first: char| first.is_ascii_hexdigit() || first == ':'))?;
-    let address: IpAddr = text.parse().ok()?;
-    let mut canonical = String::with_capacity(40);
-    write!(canonical, "{}", address.to_canonical()).ok()?;
-    (canonical == text).then_some(address)
+    let text = name.to_str().ok()?;
+    if !text.starts_with(|first: char| first.is_ascii_hexdigit() || first == ':') {
+        return None;
+    }
+    match text.parse().ok()? {
+        // There is one way to write it that parses.
+        IpAddr::V4(address) => Some(address.into()),
+        IpAddr::V6(address) => (address.to_canonical().to_string() == text).then_some(address.into()),
+    }
 }
 
 /// What an entry is, if it is not a regular file.

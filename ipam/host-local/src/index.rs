@@ -51,9 +51,9 @@ const ENTRY: usize = 48;
 const ENTRIES: usize = (PAGE - PAGE_HEAD) / ENTRY;
 /// How much of the header page is in use.
 const HEADER: usize = 80;
-/// Fewer buckets are not worth a file of their own size: enough for 476 entries.
+/// Fewer buckets are not worth a file of their own size: enough for 476 addresses.
 const FEWEST_BUCKETS: u32 = 8;
-/// More are no index of ours: enough for 90 million entries.
+/// More are no index of ours: enough for 60 million addresses.
 const MOST_BUCKETS: u32 = 1 << 20;
 
 /// The hash of an address file's text.
@@ -68,8 +68,10 @@ pub enum Origin {
     Adopted,
     /// Made by us in the header's boot.
     Own,
-    /// Found, and no file that can be read: keeps its address taken.
-    Unreadable,
+    /// Found, and no file at all: keeps its address taken.
+    NoFile,
+    /// Found, and it could not be read: keeps its address taken, and is tried again.
+    Unread,
 }
 
 /// One address that is taken.
@@ -94,7 +96,7 @@ pub struct Header {
     pub signature: i64,
     /// The directory's inode number: a copied directory is another one.
     pub directory: u64,
-    /// Contents were not all read since somebody else last wrote, so a key that is not found may yet be there.
+    /// Not every file was read since somebody else last wrote, so a key that is not found may yet be there.
     pub unverified: bool,
     /// How many addresses are taken.
     pub count: u64,
@@ -142,7 +144,11 @@ impl Index {
     /// A new index of `entries`, in the place of the one that is there, if any. Where it can't be written it serves
     /// from memory, and the next call makes it anew.
     pub fn build(directory: &Directory, boot: u128, entries: &[Entry]) -> Self {
-        let mut index = Index::in_memory(boot, entries);
+        Index::build_with(directory, boot, entries, FEWEST_BUCKETS)
+    }
+
+    fn build_with(directory: &Directory, boot: u128, entries: &[Entry], buckets: u32) -> Self {
+        let mut index = Index::in_memory(boot, entries, buckets);
         match index.write_new(directory) {
             Ok(file) => index.file = Some(file),
             Err(error) => {
@@ -152,13 +158,12 @@ impl Index {
         index
     }
 
-    fn in_memory(boot: u128, entries: &[Entry]) -> Self {
-        let mut buckets = FEWEST_BUCKETS;
-        // Half full at most, so that it is some time before it grows again.
-        while entries.len() * 2 > buckets as usize * ENTRIES && buckets < MOST_BUCKETS {
+    fn in_memory(boot: u128, entries: &[Entry], mut buckets: u32) -> Self {
+        while is_too_full(entries.len() as u64, buckets) && buckets < MOST_BUCKETS {
             buckets *= 2;
         }
-        let header = Header { boot, buckets, ..Header::default() };
+        let unverified = entries.iter().any(|entry| entry.origin == Origin::Unread);
+        let header = Header { boot, buckets, unverified, ..Header::default() };
         let pages = (0..buckets).map(|bucket| (bucket, Box::new([0; PAGE]))).collect();
         let mut index = Index { header, file: None, pages, dirty: Vec::new(), in_flux: true };
         for entry in entries {
@@ -213,10 +218,10 @@ impl Index {
 
     /// Adds an entry. An index that gets too full is made anew, twice the size.
     pub fn insert(&mut self, directory: &Directory, entry: &Entry) -> Result<(), Corrupt> {
-        let capacity = u64::from(self.header.buckets) * ENTRIES as u64;
-        if (self.header.count + 1) * 10 > capacity * 7 {
+        let buckets = self.header.buckets;
+        if is_too_full(self.header.count + 1, buckets) && buckets < MOST_BUCKETS {
             let all = self.all()?;
-            let grown = Index::build(directory, self.header.boot, &all);
+            let grown = Index::build_with(directory, self.header.boot, &all, buckets * 2);
             let unverified = self.header.unverified;
             *self = grown;
             self.header.unverified = unverified;
@@ -405,6 +410,11 @@ impl Header {
     }
 }
 
+/// Up to seven tenths nearly every entry is in the bucket of its hash.
+fn is_too_full(count: u64, buckets: u32) -> bool {
+    count * 10 > u64::from(buckets) * ENTRIES as u64 * 7
+}
+
 /// The `N` bytes at `at`.
 fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes[at..at + N].try_into().expect("N bytes")
@@ -423,7 +433,8 @@ fn decode_entry(page: &[u8; PAGE], place: usize) -> Option<Entry> {
     let origin = match page[at + 44] {
         1 => Origin::Adopted,
         2 => Origin::Own,
-        3 => Origin::Unreadable,
+        3 => Origin::NoFile,
+        4 => Origin::Unread,
         _ => return None,
     };
     Some(Entry {
@@ -448,7 +459,8 @@ fn encode_entry(page: &mut [u8; PAGE], place: usize, entry: &Entry) {
     bytes[44] = match entry.origin {
         Origin::Adopted => 1,
         Origin::Own => 2,
-        Origin::Unreadable => 3,
+        Origin::NoFile => 3,
+        Origin::Unread => 4,
     };
 }
 

@@ -41,8 +41,10 @@ pub enum Content {
     Free,
     /// Somebody's reservation, or whatever else was written there, without the white space around it.
     Text(Vec<u8>),
-    /// Nothing that can be read as a file, in words: a link, a directory, an I/O error. The address is taken.
-    Unreadable(String),
+    /// No file at all, in words: a link, a directory. The address is taken.
+    NoFile(&'static str),
+    /// A file that could not be read, and why. Perhaps somebody's reservation; it is tried again.
+    Unread(String),
 }
 
 impl Content {

@@ -50,7 +50,7 @@ pub fn in_step(directory: &Directory, boot: u128) -> Result<Index, Error> {
     }
     let in_flux = index.header.signature == 0;
     let scanned = if in_flux || index.header.count <= FEW {
-        whole(directory, index)
+        whole(directory, index, Trust::Nothing)
     } else {
         by_name(directory, &mut index).map(|outcome| outcome.map(|()| index))
     };
@@ -60,17 +60,26 @@ pub fn in_step(directory: &Directory, boot: u128) -> Result<Index, Error> {
     }
 }
 
-/// Reads every file, whatever the index says; what it knows of origins is kept.
-pub fn in_step_by_content(directory: &Directory, index: Index) -> Result<Index, Error> {
+/// How much of the index is believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trust {
+    /// Nothing: every file is read.
+    Nothing,
+    /// What it says of files whose inode number and time of last change are as it says.
+    Stamps,
+}
+
+/// Looks at every file, whatever the names say; what the index knows of origins is kept.
+pub fn in_step_by_file(directory: &Directory, index: Index, trust: Trust) -> Result<Index, Error> {
     let boot = index.header.boot;
-    match whole(directory, index)? {
+    match whole(directory, index, trust)? {
         Ok(index) => Ok(index),
         Err(Corrupt) => without_index(directory, boot, "damaged"),
     }
 }
 
 fn without_index(directory: &Directory, boot: u128, why: &str) -> Result<Index, Error> {
-    let found = read_all(directory)?;
+    let found = read_all(directory, &[])?;
     if !found.is_empty() || why != "missing" {
         let path = directory.path().display();
         log::warn!("{path}: index {why}: read {} address files, which stay until DEL or GC", found.len());
@@ -83,7 +92,7 @@ fn after_reboot(directory: &Directory, boot: u128, index: &mut Index) -> Result<
     let Ok(known) = known_entries(index) else { return without_index(directory, boot, "damaged") };
     let mut kept = Vec::new();
     let mut freed = 0;
-    for found in read_all(directory)? {
+    for found in read_all(directory, &[])? {
         let is_ours = known_boot && known_origin(&known, &found) == Origin::Own;
         if is_ours && directory.remove(&range::address(found.address).to_string())? {
             freed += 1;
@@ -96,9 +105,10 @@ fn after_reboot(directory: &Directory, boot: u128, index: &mut Index) -> Result<
     Ok(Index::build(directory, boot, &kept))
 }
 
-fn whole(directory: &Directory, mut index: Index) -> Result<Result<Index, Corrupt>, Error> {
+fn whole(directory: &Directory, mut index: Index, trust: Trust) -> Result<Result<Index, Corrupt>, Error> {
     let Ok(known) = known_entries(&mut index) else { return Ok(Err(Corrupt)) };
-    let mut found = read_all(directory)?;
+    let believed = if trust == Trust::Stamps { known.as_slice() } else { &[] };
+    let mut found = read_all(directory, believed)?;
     for entry in &mut found {
         if entry.origin == Origin::Adopted {
             entry.origin = known_origin(&known, entry);
@@ -107,7 +117,7 @@ fn whole(directory: &Directory, mut index: Index) -> Result<Result<Index, Corrup
     let same = known.len() == found.len() && known == found;
     if same && index.header.signature != 0 {
         index.begin();
-        index.header.unverified = false;
+        index.header.unverified = found.iter().any(|entry| entry.origin == Origin::Unread);
         return Ok(Ok(index));
     }
     Ok(Ok(Index::build(directory, index.header.boot, &found)))
@@ -122,19 +132,28 @@ fn known_entries(index: &mut Index) -> Result<Vec<Entry>, Corrupt> {
 
 /// Own only if the file is the one that we wrote, unchanged.
 fn known_origin(known: &[Entry], found: &Entry) -> Origin {
-    let position = known.binary_search_by_key(&found.address, |entry| entry.address);
-    match position.map(|at| &known[at]) {
-        Ok(entry) if entry.hash == found.hash && entry.stamp == found.stamp => entry.origin,
+    match known_at(known, found.address) {
+        Some(entry) if entry.hash == found.hash && entry.stamp == found.stamp => entry.origin,
         _ => found.origin,
     }
 }
 
-/// Every address file, sorted by address. Files left empty by a crash are removed.
-fn read_all(directory: &Directory) -> Result<Vec<Entry>, Error> {
-    let names = directory.addresses()?;
+fn known_at(known: &[Entry], address: u128) -> Option<&Entry> {
+    known.binary_search_by_key(&address, |entry| entry.address).ok().map(|at| &known[at])
+}
+
+/// Every address file, sorted by address; those that still are as `believed` says are not read. Files left empty by a
+/// crash are removed.
+fn read_all(directory: &Directory, believed: &[Entry]) -> Result<Vec<Entry>, Error> {
+    let names = directory.addresses(believed.len())?;
     let mut found = Vec::with_capacity(names.len());
     for (address, _) in names {
-        found.extend(read_one(directory, address)?);
+        let known = known_at(believed, address);
+        let is_same = |known: &&Entry| directory.stamp_of(range::address(address)) == Some(known.stamp);
+        match known.filter(|known| known.origin != Origin::Unread).filter(is_same) {
+            Some(known) => found.push(*known),
+            None => found.extend(read_one(directory, address)?),
+        }
     }
     Ok(found)
 }
@@ -146,10 +165,15 @@ pub fn read_one(directory: &Directory, address: u128) -> Result<Option<Entry>, E
     Ok(match directory.read_address(ip) {
         None => None,
         Some((Content::Text(text), stamp)) => entry(stamp, &text, Origin::Adopted),
-        Some((Content::Unreadable(what), stamp)) => {
+        Some((Content::NoFile(what), stamp)) => {
             let path = directory.path().display();
             log::warn!("{path}/{ip}: {what}: the address stays taken until that is removed");
-            entry(stamp, b"", Origin::Unreadable)
+            entry(stamp, b"", Origin::NoFile)
+        }
+        Some((Content::Unread(why), stamp)) => {
+            let path = directory.path().display();
+            log::warn!("{path}/{ip}: {why}: the address stays taken until the file can be read, or is removed");
+            entry(stamp, b"", Origin::Unread)
         }
         Some((Content::Free, _)) => {
             log::warn!("{}/{ip}: left empty by a crash: the address is free again", directory.path().display());
@@ -162,7 +186,7 @@ pub fn read_one(directory: &Directory, address: u128) -> Result<Option<Entry>, E
 /// Compares names and inode numbers, and reads what is new.
 fn by_name(directory: &Directory, index: &mut Index) -> Result<Result<(), Corrupt>, Error> {
     let Ok(known) = known_entries(index) else { return Ok(Err(Corrupt)) };
-    let names = directory.addresses()?;
+    let names = directory.addresses(known.len())?;
     let (gone, new) = differences(&known, &names);
     log::debug!("{}: changed by others: {} gone, {} new", directory.path().display(), gone.len(), new.len());
     index.begin();

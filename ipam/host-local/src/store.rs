@@ -16,6 +16,7 @@ use crate::directory::{Claim, Directory, Draft};
 use crate::index::{Entry, Index, Origin, hash};
 use crate::range::{self, RangeSet, candidates};
 use crate::reservation::{Content, Key};
+use crate::scan::Trust;
 use crate::{guard, lock, scan};
 
 /// How long the lock is waited for. A kubelet gives up on a Pod's network after minutes.
@@ -55,7 +56,7 @@ impl Store {
 
     /// The addresses that an attachment holds.
     pub fn held(&mut self, key: &Key) -> Result<Vec<IpAddr>, Error> {
-        Ok(self.entries_of(key)?.iter().map(|entry| range::address(entry.address)).collect())
+        Ok(self.entries_of_surely(key)?.iter().map(|entry| range::address(entry.address)).collect())
     }
 
     /// Reserves an address from each set, the requested one where one is. All or nothing.
@@ -81,11 +82,12 @@ impl Store {
     }
 
     fn require_new(&mut self, key: &Key) -> Result<(), Error> {
-        let held = self.held(key)?;
+        let held = self.entries_of(key)?;
         if held.is_empty() {
             return Ok(());
         }
-        let addresses = held.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ");
+        let addresses = held.iter().map(|entry| range::address(entry.address).to_string());
+        let addresses = addresses.collect::<Vec<_>>().join(", ");
         let details = format!(
             "{} holds {addresses} in {} already: DEL comes before a second ADD",
             key.text().replace("\r\n", "/"),
@@ -155,7 +157,7 @@ impl Store {
                 Excluded::Gateways => (gateways.to_vec(), ATTEMPTS),
                 Excluded::Indexed => (self.taken(gateways)?, usize::MAX),
                 Excluded::Read => {
-                    self.read_contents()?;
+                    self.look_at_files(Trust::Nothing)?;
                     (self.taken(gateways)?, usize::MAX)
                 }
             };
@@ -176,7 +178,7 @@ impl Store {
         let entries = match self.index().all() {
             Ok(entries) => entries,
             Err(_) => {
-                self.read_contents()?;
+                self.look_at_files(Trust::Nothing)?;
                 self.index().all().unwrap_or_default()
             }
         };
@@ -231,7 +233,7 @@ impl Store {
     fn record(&mut self, entry: &Entry) -> Result<(), Error> {
         let index = self.index.as_mut().expect(INDEX);
         if index.insert(&self.directory, entry).is_err() {
-            self.read_contents()?;
+            self.look_at_files(Trust::Nothing)?;
             self.forget(entry)?;
             let index = self.index.as_mut().expect(INDEX);
             let _ = index.insert(&self.directory, entry);
@@ -242,27 +244,29 @@ impl Store {
 
     fn forget(&mut self, entry: &Entry) -> Result<(), Error> {
         if self.index().remove(entry.hash, entry.address).is_err() {
-            self.read_contents()?;
+            self.look_at_files(Trust::Nothing)?;
         }
         Ok(())
     }
 
     /// Frees what an attachment holds. Nothing held is fine. Goes on after an error.
     pub fn release(&mut self, key: &Key) -> Result<(), Error> {
-        let errors = self.entries_of(key)?.iter().filter_map(|entry| self.free(entry).err()).collect();
+        let errors = self.entries_of_surely(key)?.iter().filter_map(|entry| self.free(entry).err()).collect();
         Error::all(errors)
     }
 
     /// Frees what none of `valid` holds; `valid` lists the attachments. Goes on after an error.
     pub fn collect(&mut self, valid: &[Key]) -> Result<(), Error> {
-        self.read_contents()?;
+        self.look_at_files(Trust::Nothing)?;
         let mut kept: Vec<u64> = valid.iter().flat_map(|key| [key.text(), key.old_text()]).map(key_hash).collect();
         kept.sort_unstable();
         let all = self.index().all().unwrap_or_default();
         let mut errors = Vec::new();
         for entry in all.iter().filter(|entry| kept.binary_search(&entry.hash).is_err()) {
-            if entry.origin != Origin::Unreadable {
-                errors.extend(self.free(entry).err());
+            match entry.origin {
+                Origin::Adopted | Origin::Own => errors.extend(self.free(entry).err()),
+                Origin::Unread => errors.push(self.unread(entry, "can't be read, so it was not freed")),
+                Origin::NoFile => {}
             }
         }
         Error::all(errors)
@@ -277,14 +281,22 @@ impl Store {
     /// The entries of an attachment, each compared with its file. The oldest versions' form counts if there is
     /// none in today's, as in the reference.
     fn entries_of(&mut self, key: &Key) -> Result<Vec<Entry>, Error> {
-        if let Some(found) = self.compared(key)?
-            && (!found.is_empty() || !self.index().header.unverified)
-        {
+        if let Some(found) = self.compared(key)? {
             return Ok(found);
         }
-        // A file is not what the index says, or could be: the files decide.
-        self.read_contents()?;
+        // A file is not what the index says: the files decide.
+        self.look_at_files(Trust::Nothing)?;
         Ok(self.compared(key)?.unwrap_or_default())
+    }
+
+    /// The same, where it would be wrong to find nothing although there is something.
+    fn entries_of_surely(&mut self, key: &Key) -> Result<Vec<Entry>, Error> {
+        let found = self.entries_of(key)?;
+        if !found.is_empty() || !self.index().header.unverified {
+            return Ok(found);
+        }
+        self.look_at_files(Trust::Stamps)?;
+        self.entries_of(key)
     }
 
     /// `None`: index and files differ.
@@ -292,11 +304,13 @@ impl Store {
         for text in [key.text(), key.old_text()] {
             let Ok(entries) = self.index().find(key_hash(text)) else { return Ok(None) };
             let mut found = Vec::new();
-            for entry in entries.into_iter().filter(|entry| entry.origin != Origin::Unreadable) {
+            for entry in entries.into_iter().filter(|entry| matches!(entry.origin, Origin::Adopted | Origin::Own)) {
                 match self.directory.read_address(range::address(entry.address)) {
                     Some((content, _)) if content.is(text) => found.push(entry),
                     // Two keys with one hash: the entry is right, and somebody else's.
                     Some((Content::Text(other), _)) if hash(&other) == entry.hash => {}
+                    // As far as is known it is this attachment's: the caller had better try again.
+                    Some((Content::Unread(why), _)) => return Err(self.unread(&entry, &why)),
                     _ => return Ok(None),
                 }
             }
@@ -307,9 +321,13 @@ impl Store {
         Ok(Some(Vec::new()))
     }
 
-    fn read_contents(&mut self) -> Result<(), Error> {
+    fn unread(&self, entry: &Entry, why: &str) -> Error {
+        Error::io(self.directory.path().join(range::address(entry.address).to_string()).display(), why)
+    }
+
+    fn look_at_files(&mut self, trust: Trust) -> Result<(), Error> {
         let index = self.index.take().expect(INDEX);
-        self.index = Some(scan::in_step_by_content(&self.directory, index)?);
+        self.index = Some(scan::in_step_by_file(&self.directory, index, trust)?);
         Ok(())
     }
 
