@@ -1,16 +1,19 @@
 //! Is there a network namespace at a path, and which one?
 //!
 //! Device and inode number tell one namespace from another, but not a network namespace from, say, a mount namespace, and where
-//! it is bind-mounted (`ip netns add`) its link in /proc names the mount instead of the kind. So a thread made for the purpose
-//! asks to enter it, which the kernel refuses for another kind, and ends. That costs the same however many mounts a node has.
+//! it is bind-mounted (`ip netns add`) its link in /proc names the mount instead of the kind. So the calling thread asks to
+//! enter it, which the kernel refuses for another kind, and returns at once. That costs two system calls, however many mounts a
+//! node has; a thread made for the purpose would cost twenty.
 
 use std::fs::{File, OpenOptions};
-use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
+
+/// The calling thread's namespace.
+const OWN: &str = "/proc/thread-self/ns/net";
 
 /// Which network namespace it is: device and inode number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub(crate) struct Netns(u64, u64);
 impl Netns {
     /// The namespace of the calling thread.
     pub(crate) fn current() -> std::io::Result<Self> {
-        std::fs::metadata("/proc/thread-self/ns/net").map(|meta| Netns(meta.dev(), meta.ino()))
+        std::fs::metadata(OWN).map(|meta| Netns(meta.dev(), meta.ino()))
     }
 
     /// The network namespace at `path`; `None` if something else is there. To tell takes the privilege to enter it.
@@ -41,13 +44,13 @@ impl Netns {
 }
 
 fn is_of_network_kind(file: &File) -> std::io::Result<bool> {
-    let enter = || match setns(file, CloneFlags::CLONE_NEWNET) {
-        Ok(()) => Ok(true),
-        Err(Errno::EINVAL) => Ok(false),
-        Err(errno) => Err(std::io::Error::from(errno)),
-    };
-    std::thread::scope(|scope| {
-        let asked = std::thread::Builder::new().spawn_scoped(scope, enter)?.join();
-        asked.unwrap_or_else(|_| Err(std::io::Error::from(ErrorKind::Other)))
-    })
+    let own = File::open(OWN)?;
+    match setns(file, CloneFlags::CLONE_NEWNET) {
+        Ok(()) => {}
+        Err(Errno::EINVAL) => return Ok(false),
+        Err(errno) => return Err(std::io::Error::from(errno)),
+    }
+    // Nothing may go on in somebody else's namespace, and the way back into one's own is never closed.
+    setns(&own, CloneFlags::CLONE_NEWNET).expect("return to the thread's own network namespace");
+    Ok(true)
 }
