@@ -54,7 +54,10 @@ fn one_round(node: &Node, workload: &Workload, pods: &[Netns], outcome: &mut Out
                 }
             }
         }
-        Err(why) => *outcome = Err(why),
+        Err(why) => {
+            eprintln!("{} is not measured: {why}", workload.name);
+            *outcome = Err(why);
+        }
     }
 }
 

@@ -155,7 +155,7 @@ impl Chain<'_> {
         result: &Value,
         weighed: bool,
     ) -> Result<(Sample, u64, Value), String> {
-        let chain = self.workload.chain_for(self.node.set);
+        let chain = self.workload.chain_for(self.node.set)?;
         let (mut sum, mut peak, mut result) = (Sample::default(), 0, result.clone());
         let mut steps: Vec<&Value> = chain.iter().collect();
         if verb == Verb::Del {
@@ -196,7 +196,7 @@ impl Chain<'_> {
 
     /// GC with nothing valid.
     fn gc(&self) -> Result<Round, String> {
-        let plugin = &self.workload.chain_for(self.node.set)[0];
+        let plugin = &self.workload.chain_for(self.node.set)?[0];
         let mut config = complete(plugin, "1.1.0", &self.node.data_dir().display().to_string());
         config.insert("cni.dev/valid-attachments".into(), json!([]));
         let call = self.prepared(Verb::Gc, plugin, config)?;

@@ -58,6 +58,9 @@ impl Wire {
 
 /// Measures the Pods of `workload`, wired by each set, and by the shell script `by_hand` (see [`by_hand`]).
 pub fn run(workload: &Workload, sets: &[Set; 2], by_hand: &str, rounds: usize) -> Result<Vec<Wire>, String> {
+    for set in sets {
+        workload.chain_for(set)?;
+    }
     let mut wires: Vec<_> = sets.iter().map(|set| Wire::new(format!("{} by {}", workload.name, set.label))).collect();
     wires.push(Wire::new(format!("{} by hand", workload.name)));
     for _ in 0..rounds {

@@ -11,7 +11,7 @@ pub struct Workload {
     pub name: String,
     /// The chain for a set that has our plugins, in the order of ADD.
     pub chain: Vec<Value>,
-    /// The chain for a set that lacks the first plugin of `chain`.
+    /// The chain for a set that lacks the first plugin of `chain`, if it has the first one of this.
     pub counterpart: Vec<Value>,
     /// How many Pods one round wires.
     pub pods: usize,
@@ -55,10 +55,12 @@ impl Workload {
         }
     }
 
-    /// The chain that `set` runs.
-    pub fn chain_for(&self, set: &Set) -> &[Value] {
-        let first = self.chain[0]["type"].as_str().unwrap_or_default();
-        if set.has(first) { &self.chain } else { &self.counterpart }
+    /// The chain that `set` runs; an error if its first plugin is not the set's own.
+    pub fn chain_for(&self, set: &Set) -> Result<&[Value], String> {
+        let first = |chain: &[Value]| chain[0]["type"].as_str().unwrap_or_default().to_owned();
+        let own = [&self.chain, &self.counterpart].into_iter().find(|chain| set.has(&first(chain)));
+        let missing = || format!("{}: no plugin {:?}", set.directory.display(), first(&self.chain));
+        own.map(Vec::as_slice).ok_or_else(missing)
     }
 }
 
