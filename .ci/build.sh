@@ -117,7 +117,7 @@ need_linker() {
         rm -rf "$probe"
         fedora=gcc suse=gcc
         if [ -n "$*" ]; then fedora='gcc glibc-static' suse='gcc glibc-devel-static'; fi
-        die "no working C linker (cc $*); install one: $(
+        die "no working C linker (cc${*:+ $*}); install one: $(
             install_command 'gcc libc6-dev' "$fedora" 'gcc musl-dev' gcc "$suse")"
     fi
     rm -rf "$probe"

@@ -41,7 +41,7 @@ build_and_enter() {
     need perl perl
     find_rust
     need_linker
-    step "Building (the first time this takes a minute)"
+    step "Building (the first time this takes a minute or two)"
     local name bins=()
     for name in $(plugins) $(tools); do bins+=(--bin "$name"); done
     cargo_in_root build --locked "${bins[@]}"
