@@ -128,9 +128,9 @@ need_linker() {
 # Every package with a main of its own below these two folders is a plugin, and named like its folder.
 plugins() {
     (cd "$root" && for main in plugins/*/src/main.rs ipam/*/src/main.rs; do
-        [ -e "$main" ] && basename "${main%/src/main.rs}"
+        if [ -e "$main" ]; then basename "${main%/src/main.rs}"; fi
     done)
 }
 
 # The commands people run. A new one is added here.
-tools() { echo cnitool; }
+tools() { printf '%s\n' cnitool cni-conformance; }

@@ -114,13 +114,20 @@ run_tests() {
     if [ $# -eq 0 ]; then
         "${cargo[@]}" --doc 2>&1 | tee "$log" || status=$?
         # --show-output: why a test was skipped is told in what it prints.
-        "${cargo[@]}" --lib --bins --tests --examples -- --show-output 2>&1 | tee -a "$log" || status=$?
+        "${cargo[@]}" --lib --bins --tests --examples -- --show-output 2>&1 | without_lists | tee -a "$log" || status=$?
     else
         "${cargo[@]}" "$@" 2>&1 | tee "$log" || status=$?
     fi
     total "$log"
     rm -f "$log"
     return "$status"
+}
+
+# With --show-output every test that passed is listed once more, by name: that says nothing new.
+without_lists() {
+    awk '/^successes:$/ { listing = 1; next }
+        listing && (/^    [^ ]+( - should panic)?$/ || /^$/) { next }
+        { listing = 0; print; fflush() }'
 }
 
 # `cargo test` sums up each program by itself; this is the sum of those. A test that says so in its first word was skipped.
