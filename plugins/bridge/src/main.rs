@@ -41,7 +41,7 @@ impl Plugin for Bridge {
         wire::refuse_second(&kernel, request, &attachment.id)?;
         let lease = Lease::take(request)?;
         let wired = connect(request, &config, attachment, &kernel, lease.result.clone());
-        wired.map_err(|error| lease.give_back(error))
+        wired.map_err(|error| lease.give_back(removal::undo_unanswered(request, attachment, error)))
     }
 
     fn check(request: &Request, config: Config, attachment: &Attachment) -> Result<(), Error> {

@@ -67,6 +67,10 @@ impl Plan {
                 Ok(Made::New) if *share == Share::Owned => made.push(object.as_ref()),
                 Ok(_) => {}
                 Err(error) => {
+                    // Without an answer it may be there all the same.
+                    if *share == Share::Owned && matches!(error, Error::NoAnswer { .. }) {
+                        made.push(object.as_ref());
+                    }
                     for object in made.iter().rev() {
                         if let Err(error) = object.remove(kernel) {
                             log::error!("undoing: {error}");

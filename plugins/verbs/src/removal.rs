@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use dataplane::masquerade::Masquerade;
 use dataplane::owner::{Label, NetworkTag};
 use dataplane::{At, Kernel, Object, Owner, link, masquerade, spoofcheck};
-use libcni::{Attachment, AttachmentId, Command, Error, Request};
+use libcni::{Attachment, AttachmentId, Command, Error, Request, code};
 
 use crate::error::told;
 use crate::ipam;
@@ -43,6 +43,17 @@ pub fn remove_wire(request: &Request, attachment: &Attachment) -> Result<(), Err
             remove_foreign_pair(&mut kernel, request, attachment)
         }
     }
+}
+
+/// After an ADD that ended with `error`: if that is the want of an answer, what was asked for may be there all the same,
+/// and the sockets that undid the rest may be of no use any more. So what the attachment owns is looked for anew.
+pub fn undo_unanswered(request: &Request, attachment: &Attachment, error: Error) -> Error {
+    if error.code == code::TRY_AGAIN_LATER
+        && let Err(undoing) = remove_wire(request, attachment)
+    {
+        log::error!("undoing: {undoing}");
+    }
+    error
 }
 
 fn remove_link(kernel: &Kernel, name: &str) -> Result<(), Error> {
