@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use conformance::crash::command::CrashArgs;
 use conformance::suite::clause::{Kind, Level, Verdict};
 use conformance::suite::config::Network;
 use conformance::suite::report::{html, junit, text};
@@ -55,6 +56,8 @@ enum Command {
         /// An ID of `list`, or its beginning up to a dot.
         id: String,
     },
+    /// Kill a plugin at every system call, or let its calls fail, and look whether anything stays behind.
+    Crash(CrashArgs),
     /// One trial, for `run`: a job on stdin, its findings on stdout.
     #[command(hide = true)]
     Worker,
@@ -142,6 +145,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Explain { id } => explain(&id),
+        Command::Crash(arguments) => Ok(arguments.execute()),
         Command::Worker => runner::worker().map(|answer| {
             println!("{answer}");
             ExitCode::SUCCESS
