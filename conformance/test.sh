@@ -27,6 +27,7 @@ needs=(
     nft:nftables
     sysctl:procps
     unshare:util-linux
+    strace:strace
     /usr/lib/cni/bridge:containernetworking-plugins
     cc:gcc
     /usr/include/errno.h:libc6-dev
