@@ -117,7 +117,7 @@ need_linker() {
         rm -rf "$probe"
         fedora=gcc suse=gcc
         if [ -n "$*" ]; then fedora='gcc glibc-static' suse='gcc glibc-devel-static'; fi
-        die "no working C linker (cc $*); install one: $(
+        die "no working C linker (cc${*:+ $*}); install one: $(
             install_command 'gcc libc6-dev' "$fedora" 'gcc musl-dev' gcc "$suse")"
     fi
     rm -rf "$probe"
@@ -128,9 +128,9 @@ need_linker() {
 # Every package with a main of its own below these two folders is a plugin, and named like its folder.
 plugins() {
     (cd "$root" && for main in plugins/*/src/main.rs ipam/*/src/main.rs; do
-        [ -e "$main" ] && basename "${main%/src/main.rs}"
+        if [ -e "$main" ]; then basename "${main%/src/main.rs}"; fi
     done)
 }
 
 # The commands people run. A new one is added here.
-tools() { echo cnitool; }
+tools() { printf '%s\n' cnitool cni-conformance; }

@@ -41,9 +41,9 @@ build_and_enter() {
     need perl perl
     find_rust
     need_linker
-    step "Building (the first time this takes a minute)"
+    step "Building (the first time this takes a minute or two)"
     local name bins=()
-    for name in $(plugins) $(tools); do bins+=(--bin "$name"); done
+    for name in $(plugins) cnitool; do bins+=(--bin "$name"); done
     cargo_in_root build --locked "${bins[@]}"
     # A mount namespace hides what is made in /run from everyone else, and takes it along when it goes; a process
     # namespace does the same with what still runs.

@@ -3,6 +3,7 @@
 //! Plugins are executables here, ours like anybody's: this crate links `libcni` only.
 #![warn(missing_docs)]
 
+pub mod bench;
 pub mod crash;
 pub mod lab;
 pub mod suite;

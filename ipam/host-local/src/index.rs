@@ -23,10 +23,9 @@
 //! What the witness can't see: a file edited in place, and a change made without the lock in the very moment in which
 //! we work. A lookup of that file, a full range, GC and a reboot read the files themselves and put it right.
 //!
-//! The file is a header page and a power of two of 4 KiB buckets, little-endian. A bucket is 16 bytes of its own
-//! and 85 entries of 48; an entry lives in the bucket that its key's hash says, or, if that is full and marked so, in
-//! one of the next. A lookup reads the header and nearly always one bucket, whatever is in the others. Each page
-//! has a checksum. Hashes are XXH64, which is the same in every build and on every machine.
+//! The file is a header page and a power of two of 4 KiB buckets (page.rs). An entry lives in the bucket that its
+//! key's hash says, or, if that is full and marked so, in one of the next. A lookup reads the header and nearly
+//! always one bucket, whatever is in the others.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -39,53 +38,25 @@ use twox_hash::XxHash64;
 
 use crate::directory::{Directory, Stamp};
 
+mod page;
+
+pub use page::{Corrupt, Entry, Origin, hash};
+use page::{
+    ENTRIES, ENTRY, PAGE, PAGE_HEAD, Page, decode_entry, encode_entry, entries, field, overflowed, require_sealed, seal,
+};
+
 /// The index's name.
 pub const NAME: &str = "index.podwire";
 /// A new index before it gets that name.
 const NEW_NAME: &str = "index.podwire.new";
 
 const MAGIC: &[u8; 16] = b"podwire index 1\n";
-const PAGE: usize = 4096;
-const PAGE_HEAD: usize = 16;
-const ENTRY: usize = 48;
-const ENTRIES: usize = (PAGE - PAGE_HEAD) / ENTRY;
 /// How much of the header page is in use.
 const HEADER: usize = 80;
 /// Fewer buckets are not worth a file of their own size: enough for 476 addresses.
 const FEWEST_BUCKETS: u32 = 8;
 /// More are no index of ours: enough for 60 million addresses.
 const MOST_BUCKETS: u32 = 1 << 20;
-
-/// The hash of an address file's text.
-pub fn hash(text: &[u8]) -> u64 {
-    XxHash64::oneshot(0, text)
-}
-
-/// How an entry came about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Origin {
-    /// Found in the directory: stays until DEL or GC.
-    Adopted,
-    /// Made by us in the header's boot.
-    Own,
-    /// Found, and no file at all: keeps its address taken.
-    NoFile,
-    /// Found, and it could not be read: keeps its address taken, and is tried again.
-    Unread,
-}
-
-/// One address that is taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// [`hash`] of what the address file holds.
-    pub hash: u64,
-    /// The address as a number (range.rs).
-    pub address: u128,
-    /// The address file, as it was when this was written down.
-    pub stamp: Stamp,
-    /// How it came about.
-    pub origin: Origin,
-}
 
 /// What the index knows of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,12 +73,6 @@ pub struct Header {
     pub count: u64,
     buckets: u32,
 }
-
-/// A page whose checksum does not hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Corrupt;
-
-type Page = Box<[u8; PAGE]>;
 
 /// An index that is open. Changes are made in memory and written by [`Index::flush`].
 #[derive(Debug)]
@@ -413,69 +378,6 @@ impl Header {
 /// Up to seven tenths nearly every entry is in the bucket of its hash.
 fn is_too_full(count: u64, buckets: u32) -> bool {
     count * 10 > u64::from(buckets) * ENTRIES as u64 * 7
-}
-
-/// The `N` bytes at `at`.
-fn field<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
-    bytes[at..at + N].try_into().expect("N bytes")
-}
-
-fn overflowed(page: &[u8; PAGE]) -> bool {
-    page[8] != 0
-}
-
-fn entries(page: &[u8; PAGE]) -> impl Iterator<Item = Entry> + '_ {
-    (0..ENTRIES).filter_map(|place| decode_entry(page, place))
-}
-
-fn decode_entry(page: &[u8; PAGE], place: usize) -> Option<Entry> {
-    let at = PAGE_HEAD + place * ENTRY;
-    let origin = match page[at + 44] {
-        1 => Origin::Adopted,
-        2 => Origin::Own,
-        3 => Origin::NoFile,
-        4 => Origin::Unread,
-        _ => return None,
-    };
-    Some(Entry {
-        hash: u64::from_le_bytes(field(page, at)),
-        address: u128::from_le_bytes(field(page, at + 8)),
-        stamp: Stamp {
-            inode: u64::from_le_bytes(field(page, at + 24)),
-            seconds: i64::from_le_bytes(field(page, at + 32)),
-            nanoseconds: u32::from_le_bytes(field(page, at + 40)),
-        },
-        origin,
-    })
-}
-
-fn encode_entry(page: &mut [u8; PAGE], place: usize, entry: &Entry) {
-    let bytes = &mut page[PAGE_HEAD + place * ENTRY..][..ENTRY];
-    bytes[..8].copy_from_slice(&entry.hash.to_le_bytes());
-    bytes[8..24].copy_from_slice(&entry.address.to_le_bytes());
-    bytes[24..32].copy_from_slice(&entry.stamp.inode.to_le_bytes());
-    bytes[32..40].copy_from_slice(&entry.stamp.seconds.to_le_bytes());
-    bytes[40..44].copy_from_slice(&entry.stamp.nanoseconds.to_le_bytes());
-    bytes[44] = match entry.origin {
-        Origin::Adopted => 1,
-        Origin::Own => 2,
-        Origin::NoFile => 3,
-        Origin::Unread => 4,
-    };
-}
-
-/// A page's checksum holds its number too, so that a page in another's place is noticed.
-fn sum(page: &[u8; PAGE], bucket: u32) -> u64 {
-    XxHash64::oneshot(u64::from(bucket) + 1, &page[8..])
-}
-
-fn seal(page: &mut [u8; PAGE], bucket: u32) {
-    let sum = sum(page, bucket);
-    page[..8].copy_from_slice(&sum.to_le_bytes());
-}
-
-fn require_sealed(page: &[u8; PAGE], bucket: u32) -> Result<(), Corrupt> {
-    if u64::from_le_bytes(field(page, 0)) == sum(page, bucket) { Ok(()) } else { Err(Corrupt) }
 }
 
 /// Another even second from 1971 to 1985: even because some file systems count in twos, not 1970 because clocks that
