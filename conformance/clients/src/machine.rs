@@ -1,0 +1,169 @@
+//! A node that is nearly a machine: network, files and processes of its own.
+//!
+//! Its `/etc` and `/opt` are the real ones with a writable layer in memory, `/run` and `/var/lib` start empty; so the
+//! programs under test use the paths that everybody uses (`/opt/cni/bin`, `/etc/cni/net.d`, `/var/lib/cni`) and change
+//! nothing of the machine that the tests run on. Everything in it ends with it: its first process ends when the pipe from the test
+//! breaks, however the test ended, and the kernel then kills the others and drops the mounts.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use conformance::lab::{self, Netns};
+use serde_json::Value;
+
+/// A node with files and processes of its own.
+#[derive(Debug)]
+pub struct Machine {
+    holder: Child,
+    first_process: u32,
+    /// Its network namespace.
+    pub netns: Netns,
+}
+
+/// Our plugins and tools.
+const OURS: [&str; 3] = ["bridge", "host-local", "loopback"];
+const TOOLS: [&str; 1] = ["cnitool"];
+
+/// Makes the private files, then waits for the end of its stdin while collecting orphans.
+const SET_UP: &str = r#"
+    mount --make-rprivate /
+    mount -t tmpfs tmpfs /run
+    mount -t tmpfs tmpfs /var/lib
+    for directory in etc opt; do
+        mkdir -p /run/layers/$directory/upper /run/layers/$directory/work
+        mount -t overlay overlay /$directory -o \
+            lowerdir=/$directory,upperdir=/run/layers/$directory/upper,workdir=/run/layers/$directory/work
+    done
+    rm -rf /etc/cni /opt/cni
+    mkdir -p /etc/cni/net.d /opt/cni/bin /run/bin /run/lock /run/netns
+    exec 3<&0
+    cat <&3 >/dev/null &
+    echo ready
+    wait $!
+"#;
+
+/// No command of a test takes longer, in seconds.
+const PATIENCE: u32 = 120;
+
+impl Machine {
+    /// A machine with our plugins in `/opt/cni/bin` and our tools on its PATH.
+    pub fn new(label: &str) -> Self {
+        let machine = Machine::bare(label);
+        machine.install(&OURS, &lab::bin_dir());
+        machine
+    }
+
+    /// A machine without plugins.
+    pub fn bare(label: &str) -> Self {
+        remove_cgroups();
+        let netns = Netns::new(label);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", SET_UP]);
+        let mut holder =
+            netns.spawn(command.stdin(Stdio::piped()).stdout(Stdio::piped())).expect("unshare (are you root?)");
+        let mut line = String::new();
+        let stdout = holder.stdout.as_mut().expect("piped");
+        BufReader::new(stdout).read_line(&mut line).expect("read from the machine's first process");
+        assert_eq!(line, "ready\n", "setting a machine up failed");
+        let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", holder.id()));
+        let first_process = children.expect("the children of unshare").trim().parse().expect("one child");
+        let machine = Machine { holder, first_process, netns };
+        TOOLS.iter().for_each(|tool| machine.link(&lab::bin_dir().join(tool), &format!("/run/bin/{tool}")));
+        machine
+    }
+
+    /// Puts plugins into `/opt/cni/bin`, in place of any of that name.
+    pub fn install(&self, plugins: &[&str], from: &Path) {
+        plugins.iter().for_each(|name| self.link(&from.join(name), &format!("/opt/cni/bin/{name}")));
+    }
+
+    /// Puts Debian's reference plugins into `/opt/cni/bin`, in place of any of that name.
+    pub fn install_reference(&self, plugins: &[&str]) {
+        self.install(plugins, Path::new(lab::REFERENCE_DIR));
+    }
+
+    fn link(&self, target: &Path, name: &str) {
+        assert!(target.exists(), "no {}: build the workspace, install containernetworking-plugins", target.display());
+        self.sh(&format!("ln -sf {} {name}", target.display()));
+    }
+
+    /// Where a file of this machine is seen from outside of it.
+    pub fn file(&self, path: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{path}", self.first_process))
+    }
+
+    /// Writes a file of this machine.
+    pub fn write(&self, path: &str, content: &str) {
+        let script = format!("mkdir -p $(dirname {path}) && cat > {path} <<'END'\n{content}\nEND");
+        self.sh(&script);
+    }
+
+    /// Writes a network configuration list where runtimes look for it.
+    pub fn configure(&self, list: &Value) {
+        let name = list["name"].as_str().expect("a network has a name");
+        self.write(&format!("/etc/cni/net.d/10-{name}.conflist"), &list.to_string());
+    }
+
+    /// A command that runs on this machine, for at most two minutes.
+    pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", &PATIENCE.to_string(), "nsenter", "--mount", "--net", "--pid", "--target"]);
+        command.arg(self.first_process.to_string()).arg(program).args(arguments);
+        command.env_clear().env("HOME", "/root").env("CNI_PATH", "/opt/cni/bin");
+        command.env("PATH", "/run/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a shell script on this machine; `Ok` is its stdout, `Err` all that it printed.
+    pub fn try_sh(&self, script: &str) -> Result<String, String> {
+        let output = self.command("sh", &["-ec", script]).output().expect("run nsenter");
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        if output.status.success() {
+            return Ok(stdout);
+        }
+        Err(format!("{script}: {}\n{stdout}{}", output.status, String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// Runs a shell script that must succeed; its stdout.
+    #[track_caller]
+    pub fn sh(&self, script: &str) -> String {
+        self.try_sh(script).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// What of Pods is left on this machine: veth pairs, reserved addresses, cached results, and elements and rules
+    /// in nftables and iptables that name an address, each as a line.
+    pub fn residue(&self) -> Vec<String> {
+        let script = r#"
+            ip -br link show type veth | sed 's/^/link /'
+            cd /var/lib/cni 2>/dev/null || exit 0
+            find networks -type f 2>/dev/null | grep -v -e /lock$ -e /last_reserved_ip -e /index.podwire | sed 's/^/reserved /' || true
+            find results -type f 2>/dev/null | sed 's/^/cached /'
+            nft list ruleset 2>/dev/null | grep -e 'goto leave-' -e 'comment "' | sed 's/^/nftables /' || true
+            nft list ruleset 2>/dev/null | grep -E 'chain CNI-[0-9a-f]{24}|chain CNI-(DN|SN)-' | sed 's/^/iptables /' || true
+        "#;
+        self.sh(script).lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // The end of its stdin ends the first process, and with it all others.
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
+        remove_cgroups();
+    }
+}
+
+/// The parent of the control groups of this process's containers, as a runtime takes it. They outlive a machine.
+pub fn cgroup() -> String {
+    format!("/podwire-{}", std::process::id())
+}
+
+/// Removes the control groups that no process is in any more, also those of a test run that was killed.
+fn remove_cgroups() {
+    let script = "find /sys/fs/cgroup -depth -path '*/podwire-*' -type d -exec rmdir {} + 2>/dev/null";
+    // Those in use stay, and say so.
+    let _ = Command::new("sh").args(["-c", script]).stderr(Stdio::null()).status();
+}
