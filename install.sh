@@ -197,6 +197,19 @@ uninstall() {
         done
     done
     say "Configurations (/etc/cni/net.d) and what plugins keep (/var/lib/cni) were not touched."
+    tell_what_is_held
+}
+
+# Pods that our plugins made go on without them: their wires carry our alias.
+tell_what_is_held() {
+    held=$(ip link show 2>/dev/null | sed -n 's/^ *alias podwire [0-9a-f]* \(.* \)\{0,1\}/  /p')
+    [ -n "$held" ] || return 0
+    step "Pods that podwire wired still run (network/container/interface)"
+    say "$held"
+    say "They keep their network. Whichever plugin the runtime now calls for DEL removes their interfaces and addresses."
+    say "(The reference bridge with ipMasq does so, and then fails once because it never made an iptables chain for"
+    say "them: the second DEL succeeds, and a kubelet calls it.) Once they are gone, this removes the rest of ours:"
+    say "  nft delete table inet podwire; nft delete table bridge podwire"
 }
 
 # One rename where there is something to put back, so that the file is never missing.
