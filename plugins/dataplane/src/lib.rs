@@ -20,6 +20,7 @@ pub mod netns;
 pub mod nft;
 pub mod owner;
 pub mod plan;
+pub mod reference;
 pub mod route;
 pub mod spoofcheck;
 pub mod sysctl;

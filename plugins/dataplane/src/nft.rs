@@ -206,6 +206,11 @@ impl Transaction {
         })
     }
 
+    /// Something to go that is no element of ours.
+    pub(crate) fn delete(&mut self, message: NfTablesMessage) {
+        self.push(message, 0);
+    }
+
     fn push(&mut self, message: NfTablesMessage, flags: u16) {
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;

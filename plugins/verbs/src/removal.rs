@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use dataplane::masquerade::Masquerade;
 use dataplane::owner::{Label, NetworkTag};
-use dataplane::{At, Kernel, Object, Owner, link, masquerade, spoofcheck};
+use dataplane::{At, Kernel, Object, Owner, link, masquerade, reference, spoofcheck};
 use libcni::{Attachment, AttachmentId, Command, Error, Request, code};
 
 use crate::error::told;
@@ -40,6 +40,9 @@ pub fn remove_wire(request: &Request, attachment: &Attachment) -> Result<(), Err
         // The pair is gone, perhaps with the Pod's namespace; or the name is somebody else's.
         None => {
             remove_rules(&kernel, &|gone| gone == owner)?;
+            let AttachmentId { container_id, ifname } = &attachment.id;
+            let done = reference::remove_masquerade(&kernel, &request.config.name, container_id, ifname);
+            nothing_where_lacking(done)?;
             remove_foreign_pair(&mut kernel, request, attachment)
         }
     }
@@ -61,8 +64,16 @@ fn remove_link(kernel: &Kernel, name: &str) -> Result<(), Error> {
 }
 
 fn remove_rules(kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<(), Error> {
-    masquerade::remove_all_of(kernel, is_gone).map_err(told)?;
-    spoofcheck::remove_all_of(kernel, is_gone).map_err(told)
+    nothing_where_lacking(masquerade::remove_all_of(kernel, is_gone))?;
+    nothing_where_lacking(spoofcheck::remove_all_of(kernel, is_gone))
+}
+
+/// A kernel without nftables holds no rules: what ADD had to refuse there can be removed.
+fn nothing_where_lacking(done: dataplane::Result<()>) -> Result<(), Error> {
+    match done {
+        Err(dataplane::Error::Lacks(_)) => Ok(()),
+        other => other.map_err(told),
+    }
 }
 
 /// A pair that another implementation made, before the plugins were replaced under a living Pod: removed if the
