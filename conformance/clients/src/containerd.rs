@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cri::Cri;
-use crate::machine::Machine;
+use crate::machine::{Machine, POD_PROGRAM};
 
 /// The tests' image: one static program that waits, serves or asks (image/pod.rs).
 pub const IMAGE: &str = "localhost/podwire/pod:1";
@@ -55,7 +55,7 @@ pub struct Containerd<'a> {
 
 /// Makes the tests' image on a machine, as the archive `/run/pod.tar`.
 pub fn pack_image(machine: &Machine) {
-    let variables = format!("POD_PROGRAM={} IMAGE={IMAGE}", env!("POD_PROGRAM"));
+    let variables = format!("POD_PROGRAM={} IMAGE={IMAGE}", POD_PROGRAM);
     machine.sh(&format!("{variables}\n{PACK_IMAGE}"));
 }
 
@@ -92,7 +92,8 @@ impl<'a> Containerd<'a> {
 
 /// Starts containerd and waits until its CRI plugin answers; its process ID on the machine.
 fn launch(machine: &Machine) -> String {
-    let start = "setsid containerd --config /etc/containerd/config.toml >> /run/containerd.log 2>&1 < /dev/null & echo $!";
+    let start =
+        "setsid containerd --config /etc/containerd/config.toml >> /run/containerd.log 2>&1 < /dev/null & echo $!";
     let pid = machine.sh(start).trim().to_owned();
     let deadline = Instant::now() + Duration::from_secs(60);
     while !Cri::answers(&machine.file(SOCKET)) {

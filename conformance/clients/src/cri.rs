@@ -179,8 +179,7 @@ impl PodConfig {
     /// The same Pod with a port of the node passed on to it.
     #[must_use]
     pub fn host_port(mut self, host_port: u16, container_port: u16) -> Self {
-        self.port_mappings
-            .push(PortMapping { host_port: host_port.into(), container_port: container_port.into() });
+        self.port_mappings.push(PortMapping { host_port: host_port.into(), container_port: container_port.into() });
         self
     }
 }

@@ -43,6 +43,9 @@ const SET_UP: &str = r#"
     wait $!
 "#;
 
+/// The tests' program: image/pod.rs, by that name on every machine's PATH.
+pub const POD_PROGRAM: &str = env!("POD_PROGRAM");
+
 /// No command of a test takes longer, in seconds.
 const PATIENCE: u32 = 120;
 
@@ -70,6 +73,7 @@ impl Machine {
         let first_process = children.expect("the children of unshare").trim().parse().expect("one child");
         let machine = Machine { holder, first_process, netns };
         TOOLS.iter().for_each(|tool| machine.link(&lab::bin_dir().join(tool), &format!("/run/bin/{tool}")));
+        machine.link(Path::new(POD_PROGRAM), "/run/bin/pod");
         machine
     }
 
@@ -132,6 +136,46 @@ impl Machine {
         self.try_sh(script).unwrap_or_else(|error| panic!("{error}"))
     }
 
+    /// Makes a Pod by hand: a network namespace.
+    pub fn make_pod(&self, pod: &str) {
+        self.sh(&format!("ip netns add {pod}"));
+    }
+
+    /// What `cnitool COMMAND` says for a Pod made by hand, with `variables` (`CAP_ARGS='…'`) set.
+    pub fn cnitool(&self, variables: &str, command: &str, network: &str, pod: &str) -> Result<String, String> {
+        self.try_sh(&format!("{variables} cnitool {command} {network} /run/netns/{pod}"))
+    }
+
+    /// ADD with cnitool for a new Pod; the result.
+    #[track_caller]
+    pub fn add(&self, network: &str, pod: &str) -> Value {
+        self.make_pod(pod);
+        let result = self.cnitool("", "add", network, pod).unwrap_or_else(|error| panic!("{error}"));
+        serde_json::from_str(&result).expect("a result is JSON")
+    }
+
+    /// CHECK with cnitool.
+    #[track_caller]
+    pub fn check(&self, network: &str, pod: &str) {
+        self.cnitool("", "check", network, pod).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// DEL with cnitool.
+    #[track_caller]
+    pub fn del(&self, network: &str, pod: &str) {
+        self.cnitool("", "del", network, pod).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    /// A shell script in a Pod that was made by hand.
+    pub fn in_pod(&self, pod: &str, script: &str) -> Result<String, String> {
+        self.try_sh(&format!("ip netns exec {pod} sh -ec '{script}'"))
+    }
+
+    /// Starts a program on this machine that goes on until it ends with it or by itself.
+    pub fn start(&self, command: &str) {
+        self.sh(&format!("setsid {command} </dev/null >/dev/null 2>&1 &"));
+    }
+
     /// What of Pods is left on this machine: veth pairs, reserved addresses, cached results, and elements and rules
     /// in nftables and iptables that name an address, each as a line.
     pub fn residue(&self) -> Vec<String> {
@@ -166,4 +210,24 @@ fn remove_cgroups() {
     let script = "find /sys/fs/cgroup -depth -path '*/podwire-*' -type d -exec rmdir {} + 2>/dev/null";
     // Those in use stay, and say so.
     let _ = Command::new("sh").args(["-c", script]).stderr(Stdio::null()).status();
+}
+
+/// The first address of an ADD's result, without its prefix length.
+#[track_caller]
+pub fn address(result: &Value) -> String {
+    let address = result["ips"][0]["address"].as_str().unwrap_or_else(|| panic!("no address in {result}"));
+    address.split('/').next().expect("the address").to_owned()
+}
+
+/// The first success within ten seconds: a server that was started takes a moment to listen, a runtime one to notice a file.
+#[track_caller]
+pub fn eventually<T>(mut attempt: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        match attempt() {
+            Ok(answer) => return answer,
+            Err(error) if std::time::Instant::now() > deadline => panic!("{error}"),
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(100)),
+        }
+    }
 }

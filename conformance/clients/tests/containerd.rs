@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use clients::containerd::Containerd;
 use clients::cri::PodConfig;
-use clients::machine::Machine;
+use clients::machine::{Machine, eventually};
 use serde_json::{Value, json};
 
 /// Both address families, masqueraded, with hostPort by Debian's `portmap`.
@@ -58,17 +58,6 @@ fn a_pod_has_the_address_that_containerd_reports_and_its_containers_share_it() {
     cri.remove_pod(&pod).unwrap();
     cri.remove_pod(&other).unwrap();
     assert_eq!(machine.residue(), Vec::<String>::new());
-}
-/// The first success within ten seconds: a server that was started takes a moment to listen.
-fn eventually(mut attempt: impl FnMut() -> Result<String, String>) -> String {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    loop {
-        match attempt() {
-            Ok(answer) => return answer,
-            Err(error) if std::time::Instant::now() > deadline => panic!("{error}"),
-            Err(_) => std::thread::sleep(std::time::Duration::from_millis(100)),
-        }
-    }
 }
 
 #[test]
@@ -143,6 +132,7 @@ fn pods_keep_their_network_when_containerd_is_killed_and_are_cleaned_up_by_the_n
     if let Ok(half) = half_made {
         cri.remove_pod(&half).unwrap();
     }
-    let left: Vec<String> = machine.residue().into_iter().filter(|line| ips.iter().any(|ip| line.contains(ip))).collect();
+    let left: Vec<String> =
+        machine.residue().into_iter().filter(|line| ips.iter().any(|ip| line.contains(ip))).collect();
     assert_eq!(left, Vec::<String>::new());
 }
