@@ -29,6 +29,14 @@ needs=(
     unshare:util-linux
     strace:strace
     /usr/lib/cni/bridge:containernetworking-plugins
+    iptables:iptables
+    containerd:containerd
+    ctr:containerd
+    runc:runc
+    podman:podman
+    iperf3:iperf3
+    strace:strace
+    tar:tar
     cc:gcc
     /usr/include/errno.h:libc6-dev
 )

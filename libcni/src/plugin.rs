@@ -290,7 +290,12 @@ fn require_netns(path: &Path, own_is_fine: bool) -> Result<(), Error> {
     let refuse = |why: &dyn std::fmt::Display| {
         Error::new(code::INVALID_ENVIRONMENT, "invalid environment", format!("CNI_NETNS {}: {why}", path.display()))
     };
-    let found = Netns::at(path).map_err(|error| refuse(&error))?;
+    let found = Netns::at(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            refuse(&format!("{error}: entering a Pod's namespace takes root, or CAP_SYS_ADMIN"))
+        }
+        _ => refuse(&error),
+    })?;
     let own = Netns::current().map_err(|error| Error::io("/proc/thread-self/ns/net", error))?;
     match found {
         None => Err(refuse(&"not a network namespace")),

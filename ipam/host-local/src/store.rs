@@ -122,7 +122,10 @@ impl Store {
 
     fn exhausted(&self, number: usize, set: &RangeSet, requested: Option<IpAddr>) -> Error {
         let Some(address) = requested else {
-            let details = format!("range set {number} ({set}) in {} is full", self.directory.path().display());
+            let details = format!(
+                "range set {number} ({set}) in {} is full: remove Pods, or configure a larger range",
+                self.directory.path().display()
+            );
             return Error::new(code::NO_FREE_ADDRESS, "no free address", details);
         };
         let holder = match self.directory.read_address(address) {

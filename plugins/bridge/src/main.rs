@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use dataplane::Kernel;
 use libcni::{About, Attachment, AttachmentId, CniResult, Error, Interface, Kind, Plugin, Request};
 use verbs::ipam::{self, Lease};
-use verbs::{check, removal, told, wire};
+use verbs::{check, removal, status, told, wire};
 
 use crate::config::Config;
 use crate::plan::Wiring;
@@ -64,6 +64,9 @@ impl Plugin for Bridge {
     fn status(request: &Request, config: Config) -> Result<(), Error> {
         let kernel = Kernel::open().map_err(|error| ipam::unavailable(told(error)))?;
         plan::network(&config).possible(&kernel).map_err(|error| ipam::unavailable(told(error)))?;
+        if config.has_gateway() {
+            status::warn_of_dropped_forwarding(&kernel);
+        }
         ipam::status(request)
     }
 }

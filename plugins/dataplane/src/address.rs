@@ -46,6 +46,9 @@ impl Object for Address {
         if self.neighbors != Others::Keep && self.make_room(kernel, index)? {
             return Ok(Made::Already);
         }
+        if self.neighbors != Others::Keep {
+            self.refuse_anothers_subnet(kernel, index)?;
+        }
         match self.change(kernel, index, true) {
             Ok(()) => Ok(Made::New),
             Err(error) if error.is(Errno::EEXIST) => Ok(Made::Already),
@@ -108,6 +111,26 @@ impl Address {
         Ok((present, others))
     }
 
+    /// Another interface's subnet must not be this one, or within it: one of the two would be cut off. The other way
+    /// round it is a wider network, out of which this subnet was set aside.
+    fn refuse_anothers_subnet(&self, kernel: &Kernel, index: u32) -> Result<()> {
+        let within =
+            |other: &IpNetwork| self.address.contains(other.network()) && other.prefix() >= self.address.prefix();
+        let is_subnet = |other: &IpNetwork| other.prefix() < if other.is_ipv4() { 32 } else { 128 };
+        let others = list(kernel, self.at, None)?;
+        let Some((link, other)) = others.iter().find(|(at, other)| *at != index && is_subnet(other) && within(other))
+        else {
+            return Ok(());
+        };
+        let links = link::all(kernel, self.at)?;
+        let name = links.into_iter().find(|found| found.index == *link).map(|link| link.name).unwrap_or_default();
+        Err(Error::NotOurs(format!(
+            "the subnet of {} for interface {:?} overlaps with {other} on interface {name:?}: one of the two would be cut \
+             off; configure another subnet for the Pods",
+            self.address, self.link
+        )))
+    }
+
     fn change(&self, kernel: &Kernel, index: u32, add: bool) -> Result<()> {
         let message = self.message(index);
         let socket = kernel.route(self.at);
@@ -147,16 +170,23 @@ impl Address {
 
 /// The addresses on the link with that index, link-local IPv6 ones apart: those are the kernel's own affair.
 pub fn on(kernel: &Kernel, at: At, index: u32) -> Result<Vec<IpNetwork>> {
+    Ok(list(kernel, at, Some(index))?.into_iter().map(|(_, address)| address).collect())
+}
+
+/// Addresses with the index of their link; of one link, or of all.
+fn list(kernel: &Kernel, at: At, index: Option<u32>) -> Result<Vec<(u32, IpNetwork)>> {
     let mut message = AddressMessage::default();
-    message.header.index = index;
+    message.header.index = index.unwrap_or_default();
     let doing = || format!("listing addresses {}", at.words());
     let answers = kernel.route(at).dump(RouteNetlinkMessage::GetAddress(message), &doing)?;
     // An old kernel ignores the filter.
-    let mine = answers.into_iter().filter_map(|answer| match answer {
-        RouteNetlinkMessage::NewAddress(message) if message.header.index == index => read(&message),
+    let wanted = answers.into_iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewAddress(message) if index.is_none_or(|index| index == message.header.index) => {
+            Some((message.header.index, read(&message)?))
+        }
         _ => None,
     });
-    Ok(mine.collect())
+    Ok(wanted.collect())
 }
 
 fn read(message: &AddressMessage) -> Option<IpNetwork> {

@@ -10,6 +10,7 @@
 pub mod address;
 pub mod bridge;
 pub mod error;
+pub mod forward_policy;
 pub mod kernel;
 pub mod link;
 pub mod mac;

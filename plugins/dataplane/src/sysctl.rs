@@ -107,7 +107,7 @@ impl Object for Forwarding {
             if setting.key == FORWARD_6 && read(FORWARD_6)? != "1" {
                 keep_accepting_router_advertisements()?;
             }
-            setting.ensure()?;
+            setting.ensure().map_err(|error| with_advice(error, &setting))?;
         }
         Ok(Made::Already)
     }
@@ -123,6 +123,16 @@ impl Object for Forwarding {
     fn possible(&self, _kernel: &Kernel) -> Result<()> {
         self.settings().try_for_each(|setting| read(&setting.key).map(drop))
     }
+}
+
+/// Forwarding is off and must stay so, by policy or because /proc/sys can't be written here.
+fn with_advice(error: Error, setting: &Setting) -> Error {
+    let Error::File { path, source } = error else { return error };
+    let name = setting.key.replace('/', ".");
+    let why = format!(
+        "{source}; Pods are routed by the node: have {name}=1 set (sysctl), or do without isGateway and ipMasq"
+    );
+    Error::File { path, source: std::io::Error::new(source.kind(), why) }
 }
 
 /// On every interface; "all" and "default" are no interfaces, and new ones are not to start with 2.

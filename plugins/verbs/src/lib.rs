@@ -11,6 +11,7 @@ pub mod ipam;
 pub mod mac;
 pub mod pod;
 pub mod removal;
+pub mod status;
 pub mod wire;
 
 pub use error::told;
