@@ -4,7 +4,7 @@
 #   install.sh [--bin-dir DIR] [--tools-dir DIR] [--force] [--uninstall] [--help]
 #
 #   --bin-dir DIR     where the plugins go (default /opt/cni/bin)
-#   --tools-dir DIR   where the commands go: cnitool, cni-conformance (default /usr/local/bin)
+#   --tools-dir DIR   where the commands go: cnitool, cni-conformance, cni-bench (default /usr/local/bin)
 #   --force           also replace a program of the same name from another project;
 #                     it is kept as NAME.before-podwire
 #   --uninstall       remove what this script installed, and put back what it had replaced

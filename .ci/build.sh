@@ -133,4 +133,4 @@ plugins() {
 }
 
 # The commands people run. A new one is added here.
-tools() { printf '%s\n' cnitool cni-conformance; }
+tools() { printf '%s\n' cnitool cni-conformance cni-bench; }
