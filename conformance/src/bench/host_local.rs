@@ -8,10 +8,10 @@ use serde_json::json;
 
 use super::workload::{Floor, NETWORK, Workload, ipam};
 
-/// The range: 65,533 addresses but the gateway's.
+/// The range that the store is filled from.
 const SUBNET: &str = "10.64.0.0/16";
 
-/// How many addresses a store of [`SUBNET`] gives out: 65,534 hosts less the gateway.
+/// How many addresses a store of that size gives out: 65,534 hosts less the gateway.
 pub const ALL: usize = 65_533;
 
 /// The workloads: `host-local` alone, with so many addresses taken.

@@ -56,7 +56,7 @@ impl Wire {
     }
 }
 
-/// Measures the Pods of `workload`, wired by each set, and by the shell script `by_hand` (see [`by_hand`]).
+/// Measures the Pods of `workload`, wired by each set, and by the shell script `by_hand`.
 pub fn run(workload: &Workload, sets: &[Set; 2], by_hand: &str, rounds: usize) -> Result<Vec<Wire>, String> {
     for set in sets {
         workload.chain_for(set)?;
