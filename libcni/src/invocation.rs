@@ -110,6 +110,17 @@ pub struct Invocation {
 pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
 impl Invocation {
+    /// That of an operator's command: about a network, without a runtime around it.
+    pub(crate) fn by_hand() -> Self {
+        Invocation {
+            command: Command::Status,
+            attachment: None,
+            raw_args: None,
+            path: Vec::new(),
+            netns_override: false,
+        }
+    }
+
     /// Reads and validates the variables. `Ok(None)`: there is no `CNI_COMMAND`, so a person is at the keyboard.
     pub fn read(lookup: Lookup) -> Result<Option<Self>, Error> {
         let mut variables = Variables { lookup, bad: Vec::new() };

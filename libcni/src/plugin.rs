@@ -21,6 +21,7 @@ use crate::error::{Error, code};
 use crate::invocation::{Attachment, AttachmentId, Command, Invocation, Lookup};
 use crate::netns::Netns;
 use crate::result::CniResult;
+use crate::runtime::NetworkList;
 use crate::version::{self, Version};
 
 /// What the container's namespace is to a plugin.
@@ -58,6 +59,17 @@ pub struct About {
     pub example: &'static str,
 }
 
+/// A command for an operator, beside those of the protocol: `PLUGIN OPTION FILE.conflist`.
+#[derive(Clone, Copy)]
+pub struct Operator {
+    /// The option: `--sync`.
+    pub option: &'static str,
+    /// What it does, in one line.
+    pub help: &'static str,
+    /// Does it, with the plugin's configuration in that list as STATUS would get it; what it returns is printed.
+    pub run: fn(&Request) -> Result<String, Error>,
+}
+
 /// What every command gets: the configuration and the environment.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -87,6 +99,9 @@ pub trait Plugin {
 
     /// Whether it works inside the container's namespace.
     const KIND: Kind;
+
+    /// What an operator may run by hand.
+    const OPERATOR: Option<Operator> = None;
 
     /// Beyond types: what a configuration must hold before anything is touched.
     fn validate(_request: &Request, _config: &Self::Config) -> Result<(), Error> {
@@ -147,11 +162,14 @@ fn init_logging() {
 
 fn answer_argument<P: Plugin>(argument: &OsString) -> Answer {
     let about = P::ABOUT;
+    if let Some(operator) = P::OPERATOR.filter(|operator| *argument == operator.option) {
+        return answer_operator::<P>(&operator, std::env::args_os().nth(2));
+    }
     match argument.to_str() {
         Some("--version" | "-V") => {
             Answer { stdout: format!("{} {}\n", about.name, about.version), success: true, ..Answer::default() }
         }
-        Some("--help" | "-h") => Answer { stdout: help(&about), success: true, ..Answer::default() },
+        Some("--help" | "-h") => Answer { stdout: help::<P>(), success: true, ..Answer::default() },
         _ => Answer {
             stderr: format!("{}: unknown argument {argument:?}\n\n{}", about.name, introduction(&about)),
             ..Answer::default()
@@ -172,8 +190,47 @@ fn introduction(about: &About) -> String {
     )
 }
 
-fn help(about: &About) -> String {
+/// Runs an operator's command for each of the list's plugins of this type.
+fn answer_operator<P: Plugin>(operator: &Operator, file: Option<OsString>) -> Answer {
+    let run = || -> Result<String, Error> {
+        let file = file.ok_or_else(|| {
+            let usage = format!("{} {} FILE.conflist", P::ABOUT.name, operator.option);
+            Error::new(code::INVALID_ENVIRONMENT, "missing argument", usage)
+        })?;
+        let mut said = String::new();
+        for request in requests_of::<P>(Path::new(&file))? {
+            P::validate(&request, &request.config.parse()?)?;
+            said.push_str(&(operator.run)(&request)?);
+        }
+        Ok(said)
+    };
+    match run() {
+        Ok(stdout) => Answer { stdout, success: true, ..Answer::default() },
+        Err(error) => Answer { stderr: format!("{}: {error}\n", P::ABOUT.name), ..Answer::default() },
+    }
+}
+
+/// What STATUS would get, for each of the list's plugins of this type; none is an error (code 7).
+fn requests_of<P: Plugin>(file: &Path) -> Result<Vec<Request>, Error> {
+    let list = NetworkList::from_file(file)?;
+    let configurations = list.configurations_of(P::ABOUT.name);
+    if configurations.is_empty() {
+        let details = format!("{}: network {:?} has no plugin of type {:?}", file.display(), list.name, P::ABOUT.name);
+        return Err(Error::new(code::INVALID_CONFIG, "invalid network configuration", details));
+    }
+    let request = |bytes: Vec<u8>| {
+        let object = Config::decode(&bytes)?;
+        Ok(Request { config: Config::new(bytes, object, list.version)?, invocation: Invocation::by_hand() })
+    };
+    configurations.into_iter().map(request).collect()
+}
+
+fn help<P: Plugin>() -> String {
+    let about = &P::ABOUT;
     let mut text = introduction(about);
+    if let Some(operator) = P::OPERATOR {
+        let _ = write!(text, "\nBy hand:\n  {} {} FILE.conflist  {}\n", about.name, operator.option, operator.help);
+    }
     text.push_str("\nConfiguration:\n");
     let width = about.keys.iter().map(|key| key.name.len()).max().unwrap_or(0);
     for key in about.keys {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::request::{Subject, derive};
 use crate::config::{parse_at, shorten};
 use crate::error::{Error, code};
 use crate::invocation::identifier_fault;
@@ -141,6 +142,14 @@ impl NetworkList {
             ["name", "cniVersion"].iter().filter_map(|&key| Some((key.to_owned(), plugin.get(key)?.clone()))).collect();
         list.insert("plugins".to_owned(), raw(&[&plugin]));
         NetworkList::from_bytes(raw(&list).get().as_bytes())
+    }
+}
+
+impl NetworkList {
+    /// What each of the list's plugins of that type would get on STATUS.
+    pub fn configurations_of(&self, plugin_type: &str) -> Vec<Vec<u8>> {
+        let of_type = self.plugins.iter().filter(|plugin| plugin.plugin_type == plugin_type);
+        of_type.map(|plugin| derive(self, plugin, Subject::Network)).collect()
     }
 }
 
