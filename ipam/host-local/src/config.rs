@@ -9,6 +9,7 @@ use std::str::FromStr;
 
 use libcni::ipnetwork::IpNetwork;
 use libcni::{Error, Request, Route, code, config};
+use nodes::Keys;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -136,7 +137,7 @@ impl Settings {
     /// be read.
     pub fn resolve(request: &Request, config: &HostLocal) -> Result<Self, Error> {
         let ipam = config.ipam.as_ref().ok_or_else(|| Error::config("ipam", "missing", "host-local reads this key"))?;
-        let sets = range_sets(config, ipam)?;
+        let sets = range_sets(request, config, ipam)?;
         require_one_of_each_family(request, &sets)?;
         let requested = assign(requested_addresses(request, config)?, &sets)?;
         Ok(Settings {
@@ -167,9 +168,9 @@ fn or_default(data_dir: Option<&str>) -> PathBuf {
     data_dir.filter(|path| !path.is_empty()).unwrap_or(DEFAULT_DATA_DIR).into()
 }
 
-/// The range sets in their order: the runtime's first, then the one of the top-level keys, then `ipam.ranges`. The
-/// one place that says where ranges come from.
-fn range_sets(config: &HostLocal, ipam: &Ipam) -> Result<Vec<RangeSet>, Error> {
+/// The range sets in their order: the runtime's first, then the one of the top-level keys, then `ipam.ranges`; if there
+/// are none, those of this node in the node map. The one place that says where ranges come from.
+fn range_sets(request: &Request, config: &HostLocal, ipam: &Ipam) -> Result<Vec<RangeSet>, Error> {
     let runtime = config.runtime_config.as_ref().and_then(|config| config.ip_ranges.as_deref()).unwrap_or_default();
     let top = RangeKeys {
         subnet: ipam.subnet,
@@ -184,7 +185,10 @@ fn range_sets(config: &HostLocal, ipam: &Ipam) -> Result<Vec<RangeSet>, Error> {
     }
     read_sets(ipam.ranges.as_deref().unwrap_or_default(), "ipam.ranges", &mut named)?;
     if named.is_empty() {
-        let why = "no addresses to give: set ipam.ranges, ipam.subnet or runtimeConfig.ipRanges";
+        named = pod_cidrs(request)?;
+    }
+    if named.is_empty() {
+        let why = "no addresses to give: set ipam.ranges, ipam.subnet, runtimeConfig.ipRanges, or a node map (nodes)";
         return Err(Error::config("ipam.ranges", "missing", why));
     }
     for (index, (key, set)) in named.iter().enumerate() {
@@ -193,6 +197,42 @@ fn range_sets(config: &HostLocal, ipam: &Ipam) -> Result<Vec<RangeSet>, Error> {
         }
     }
     Ok(named.into_iter().map(|(_, set)| set).collect())
+}
+
+/// The Pod CIDRs of this node, if the configuration has a node map: one range set for each family.
+fn pod_cidrs(request: &Request) -> Result<Vec<(String, RangeSet)>, Error> {
+    let Some(keys) = Keys::read(&request.config.bytes)? else { return Ok(Vec::new()) };
+    let own = keys.source.parse()?.own(keys.node_name.as_deref(), &machine_addresses()?)?.clone();
+    let mut named = Vec::new();
+    for ipv4 in [true, false] {
+        let of_family = own.pod_cidrs.iter().filter(|cidr| cidr.is_ipv4() == ipv4);
+        let key = format!("podCIDRs of node {:?}", own.name);
+        let range =
+            |cidr: &IpNetwork| Range::new(&Wanted { subnet: *cidr, start: None, end: None, gateway: None }, &key);
+        let ranges: Vec<Range> = of_family.map(range).collect::<Result<_, _>>()?;
+        if !ranges.is_empty() {
+            named.push((key.clone(), RangeSet(ranges)));
+        }
+    }
+    if named.is_empty() {
+        return Err(Error::config(
+            "nodes",
+            format!("{:?}", own.name),
+            "this node has no podCIDRs to give addresses of",
+        ));
+    }
+    Ok(named)
+}
+
+/// By which the own node is found in a map that does not name it.
+fn machine_addresses() -> Result<Vec<IpAddr>, Error> {
+    let interfaces = nix::ifaddrs::getifaddrs().map_err(|error| Error::io("listing the node's addresses", error))?;
+    let addresses = interfaces.filter_map(|interface| {
+        let address = interface.address?;
+        let ipv4 = address.as_sockaddr_in().map(|address| IpAddr::V4(address.ip()));
+        ipv4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::V6(address.ip())))
+    });
+    Ok(addresses.filter(|address| !address.is_loopback()).collect())
 }
 
 fn read_sets(sets: &[Vec<RangeKeys>], at: &str, named: &mut Vec<(String, RangeSet)>) -> Result<(), Error> {

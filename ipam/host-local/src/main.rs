@@ -46,6 +46,8 @@ impl Plugin for Ipam {
         version: env!("CARGO_PKG_VERSION"),
         summary: "gives each Pod addresses of its own from ranges, and keeps them on this node's disk",
         keys: &[
+            key("nodes", "none", "the node map: without ranges, those of this node's podCIDRs"),
+            key("nodeName", "by the machine's addresses", "which node of the map this is"),
             key("ipam.ranges", "none", "range sets: a list of lists of ranges; the Pod gets an address from each set"),
             key(
                 "ipam.ranges[][].subnet",

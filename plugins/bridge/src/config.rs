@@ -2,6 +2,7 @@
 
 use libcni::{About, Dns, Error, Key, Request};
 use serde::Deserialize;
+use verbs::cluster::{Network, Reach};
 use verbs::mac::{self, Args, RuntimeConfig};
 
 /// The plugin's keys. Numbers that are 0 count as not given, as in the reference.
@@ -24,6 +25,7 @@ pub struct Config {
     pub enabledad: bool,
     pub disable_container_interface: bool,
     pub port_isolation: bool,
+    pub node_routes: Option<bool>,
     pub dns: Dns,
     pub args: Args,
     pub runtime_config: RuntimeConfig,
@@ -48,6 +50,7 @@ impl Default for Config {
             enabledad: false,
             disable_container_interface: false,
             port_isolation: false,
+            node_routes: None,
             dns: Dns::default(),
             args: Args::default(),
             runtime_config: RuntimeConfig::default(),
@@ -89,6 +92,15 @@ impl Config {
         self.vlan_trunk.iter().enumerate().map(|(at, entry)| entry.range(at)).collect()
     }
 
+    /// The network's node map, if it has one.
+    pub fn network(&self, request: &Request) -> Result<Option<Network>, Error> {
+        Network::read(request, self.reach())
+    }
+
+    fn reach(&self) -> Reach {
+        if self.node_routes.unwrap_or(true) { Reach::NodeRoutes } else { Reach::Routers }
+    }
+
     /// What must hold beyond types. Nothing has been touched yet.
     pub fn validate(&self, request: &Request) -> Result<(), Error> {
         if let Some(fault) = libcni::invocation::ifname_fault(&self.bridge) {
@@ -99,6 +111,9 @@ impl Config {
         }
         if self.mtu != 0 && !(68..=65535).contains(&self.mtu) {
             return Err(Error::config("mtu", self.mtu, "an MTU is from 68 to 65535 bytes"));
+        }
+        if self.node_routes.is_some() && !request.config.object.contains_key("nodes") {
+            return Err(Error::config("nodeRoutes", "given", "says something only together with nodes"));
         }
         self.validate_masquerade()?;
         self.validate_vlans()?;
@@ -145,6 +160,11 @@ impl Config {
         }
         self.trunk().map(drop)
     }
+}
+
+/// How other nodes' Pods are reached, for GC and `--sync`.
+pub fn reach(request: &Request) -> Result<Reach, Error> {
+    request.config.parse::<Config>().map(|config| config.reach())
 }
 
 /// `"ipam": {}` is layer 2 only, like no section at all.
@@ -202,6 +222,13 @@ pub const ABOUT: About = About {
             help: "leave the Pod's interface down (without ipam)",
         },
         Key { name: "portIsolation", default: "false", help: "Pods can't talk to each other on layer 2" },
+        Key {
+            name: "nodes",
+            default: "none: one node",
+            help: "the node map: a list, or the path of a file with one; ranges of host-local come from it",
+        },
+        Key { name: "nodeRoutes", default: "true", help: "routes to other nodes' Pod CIDRs; false: routers have them" },
+        Key { name: "nodeName", default: "by the machine's addresses", help: "which node of the map this is" },
         Key { name: "dns", default: "what IPAM says", help: "name resolution, handed to the runtime" },
         Key {
             name: "ipam",

@@ -12,7 +12,10 @@ mod plan;
 use std::process::ExitCode;
 
 use dataplane::Kernel;
+use dataplane::cluster::Inside;
+use libcni::plugin::Operator;
 use libcni::{About, Attachment, AttachmentId, CniResult, Error, Interface, Kind, Plugin, Request};
+use verbs::cluster::{self, Network};
 use verbs::ipam::{self, Lease};
 use verbs::{check, removal, status, told, wire};
 
@@ -30,6 +33,11 @@ impl Plugin for Bridge {
 
     const ABOUT: About = config::ABOUT;
     const KIND: Kind = Kind::Interface;
+    const OPERATOR: Option<Operator> = Some(Operator {
+        option: "--sync",
+        help: cluster::SYNC_HELP,
+        run: |request| cluster::sync_command(request, &config::reach),
+    });
 
     fn validate(request: &Request, config: &Config) -> Result<(), Error> {
         config.validate(request)
@@ -39,8 +47,11 @@ impl Plugin for Bridge {
         let mut kernel = Kernel::open().map_err(told)?;
         kernel.enter_pod(attachment.netns()?).map_err(told)?;
         wire::refuse_second(&kernel, request, &attachment.id)?;
+        let network = config.network(request)?;
+        let followed = network.map(|network| network.follow(&kernel, config.ip_masq)).transpose()?;
+        let inside = followed.and_then(|followed| followed.inside);
         let lease = Lease::take(request)?;
-        let wired = connect(request, &config, attachment, &kernel, lease.result.clone());
+        let wired = connect(request, &config, attachment, &kernel, lease.result.clone(), inside);
         wired.map_err(|error| lease.give_back(removal::undo_unanswered(request, attachment, error)))
     }
 
@@ -48,7 +59,9 @@ impl Plugin for Bridge {
         let expected = check::expected(request, attachment, &config.bridge)?;
         let mut kernel = Kernel::open().map_err(told)?;
         kernel.enter_pod(attachment.netns()?).map_err(told)?;
-        Wiring::expected(request, &config, attachment, &expected)?.check_plan().check(&kernel).map_err(told)?;
+        let inside = config.network(request)?.map(|network| network.check(&kernel)).transpose()?;
+        let inside = inside.and_then(|followed| followed.inside).filter(|_| config.ip_masq);
+        Wiring::expected(request, &config, attachment, &expected, inside)?.check_plan().check(&kernel).map_err(told)?;
         expected.check_links(&kernel)?;
         ipam::pass_on(request, libcni::Command::Check)
     }
@@ -58,7 +71,7 @@ impl Plugin for Bridge {
     }
 
     fn gc(request: &Request, valid: &[AttachmentId]) -> Result<(), Error> {
-        removal::gc(request, valid)
+        removal::gc_and(request, valid, &|kernel| Network::sync_if_any(request, &config::reach, kernel))
     }
 
     fn status(request: &Request, config: Config) -> Result<(), Error> {
@@ -66,6 +79,9 @@ impl Plugin for Bridge {
         plan::network(&config).possible(&kernel).map_err(|error| ipam::unavailable(told(error)))?;
         if config.has_gateway() {
             status::warn_of_dropped_forwarding(&kernel);
+        }
+        if let Some(network) = config.network(request).map_err(cluster::limited)? {
+            network.status(&kernel)?;
         }
         ipam::status(request)
     }
@@ -78,8 +94,9 @@ fn connect(
     attachment: &Attachment,
     kernel: &Kernel,
     addresses: CniResult,
+    inside: Option<Inside>,
 ) -> Result<CniResult, Error> {
-    let wiring = Wiring::new(request, config, attachment, addresses)?;
+    let wiring = Wiring::new(request, config, attachment, addresses, inside)?;
     let mut result = request.config.prev_result()?.unwrap_or_default();
     let plan = wiring.plan();
     plan.add(kernel).map_err(told)?;

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use dataplane::address::{Address, Others};
 use dataplane::bridge::Bridge;
+use dataplane::cluster::Inside;
 use dataplane::masquerade::Masquerade;
 use dataplane::neighbor::NoStaleNeighbor;
 use dataplane::spoofcheck::SpoofCheck;
@@ -38,13 +39,14 @@ impl<'a> Wiring<'a> {
         config: &'a Config,
         attachment: &Attachment,
         mut addresses: CniResult,
+        inside: Option<Inside>,
     ) -> Result<Self, Error> {
         complete(config, &mut addresses)?;
         let pod_mac = wire::pod_mac(mac::requested(request, &config.runtime_config, &config.args)?);
         let owner = wire::owner(request, &attachment.id);
         let host = End { name: owner.host_end(), mac: Mac::random() };
         let pod = End { name: attachment.id.ifname.clone(), mac: pod_mac };
-        Wiring::with_ends(request, config, attachment, addresses, host, pod)
+        Wiring::with_ends(request, config, attachment, addresses, (host, pod), inside)
     }
 
     /// For CHECK: with the result of the ADD. Its host end may have another's name: then the Pod was made by another
@@ -54,6 +56,7 @@ impl<'a> Wiring<'a> {
         config: &'a Config,
         attachment: &Attachment,
         expected: &Expected,
+        inside: Option<Inside>,
     ) -> Result<Self, Error> {
         let owner = wire::owner(request, &attachment.id);
         let end = |interface: &Interface| End {
@@ -61,7 +64,7 @@ impl<'a> Wiring<'a> {
             mac: interface.mac.parse().unwrap_or_else(|_| Mac::random()),
         };
         let host = expected.host.as_ref().map_or(End { name: owner.host_end(), mac: Mac::random() }, end);
-        Wiring::with_ends(request, config, attachment, expected.result.clone(), host, end(&expected.pod))
+        Wiring::with_ends(request, config, attachment, expected.result.clone(), (host, end(&expected.pod)), inside)
     }
 
     fn with_ends(
@@ -69,14 +72,15 @@ impl<'a> Wiring<'a> {
         config: &'a Config,
         attachment: &Attachment,
         addresses: CniResult,
-        host: End,
-        pod: End,
+        (host, pod): (End, End),
+        inside: Option<Inside>,
     ) -> Result<Self, Error> {
         let masquerade = match config.ip_masq {
             true => addresses.ips.iter().map(|ip| ip.address).collect(),
             false => Vec::new(),
         };
         let mut label = wire::label(request, &attachment.id, masquerade);
+        label.cluster = inside;
         label.mac_check = config.macspoofchk.then_some(pod.mac);
         let port =
             Port { bridge: config.bridge.clone(), hairpin: config.hairpin_mode, isolated: config.port_isolation };
@@ -183,7 +187,11 @@ impl<'a> Wiring<'a> {
 
     fn masquerade(&self, plan: &mut Plan) {
         if !self.veth.label.masquerade.is_empty() {
-            plan.owned(Masquerade { owner: self.owner, addresses: self.veth.label.masquerade.clone() });
+            plan.owned(Masquerade {
+                owner: self.owner,
+                addresses: self.veth.label.masquerade.clone(),
+                inside: self.veth.label.cluster.clone(),
+            });
         }
     }
 }

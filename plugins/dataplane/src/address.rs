@@ -189,6 +189,17 @@ fn list(kernel: &Kernel, at: At, index: Option<u32>) -> Result<Vec<(u32, IpNetwo
     Ok(wanted.collect())
 }
 
+/// Every address in a namespace with its link's index, link-local IPv6 ones apart.
+pub fn all(kernel: &Kernel, at: At) -> Result<Vec<(u32, IpNetwork)>> {
+    let doing = || format!("listing addresses {}", at.words());
+    let answers = kernel.route(at).dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), &doing)?;
+    let addresses = answers.into_iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewAddress(message) => Some((message.header.index, read(&message)?)),
+        _ => None,
+    });
+    Ok(addresses.collect())
+}
+
 fn read(message: &AddressMessage) -> Option<IpNetwork> {
     // IFA_LOCAL is the address itself where there is one; IFA_ADDRESS may be the other end's.
     let find = |local: bool| {

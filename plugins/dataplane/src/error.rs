@@ -34,6 +34,12 @@ pub enum Error {
     /// Something that someone else made stands there.
     #[error("{0}")]
     NotOurs(String),
+    /// It is ours, but otherwise than configured, and may not be changed just so.
+    #[error("{0}")]
+    Differs(String),
+    /// Another process is at the same work and does not get done.
+    #[error("{0}")]
+    Busy(String),
     /// Checked, and missing or changed.
     #[error("{0}")]
     Changed(String),

@@ -9,10 +9,12 @@
 
 pub mod address;
 pub mod bridge;
+pub mod cluster;
 pub mod error;
 pub mod forward_policy;
 pub mod kernel;
 pub mod link;
+pub mod lock;
 pub mod mac;
 pub mod masquerade;
 pub mod neighbor;
@@ -20,6 +22,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod owner;
+pub mod peers;
 pub mod plan;
 pub mod reference;
 pub mod route;
@@ -27,6 +30,8 @@ pub mod spoofcheck;
 pub mod sysctl;
 pub mod veth;
 pub mod vlan;
+pub mod vxlan;
+pub mod witness;
 
 pub use error::{Error, Result};
 pub use kernel::{At, Kernel};

@@ -89,6 +89,20 @@ pub fn up(kernel: &Kernel, at: At, name: &str) -> Result<()> {
     kernel.route(at).change(RouteNetlinkMessage::NewLink(message), 0, &doing)
 }
 
+/// Sets the MTU of the link called `name`, in bytes.
+pub fn set_mtu(kernel: &Kernel, at: At, name: &str, mtu: u32) -> Result<()> {
+    let message = LinkUnspec::new_with_name(name).mtu(mtu).build();
+    let doing = || format!("setting the MTU of link {name:?} {} to {mtu}", at.words());
+    kernel.route(at).change(RouteNetlinkMessage::NewLink(message), 0, &doing)
+}
+
+/// Sets the alias of the link called `name`.
+pub fn set_alias(kernel: &Kernel, at: At, name: &str, alias: &str) -> Result<()> {
+    let message = LinkUnspec::new_with_name(name).alias(alias.to_owned()).build();
+    let doing = || format!("describing link {name:?} {}", at.words());
+    kernel.route(at).change(RouteNetlinkMessage::NewLink(message), 0, &doing)
+}
+
 /// Removes the link called `name`; of a veth both ends go. `false` if there was none.
 pub fn remove(kernel: &Kernel, at: At, name: &str) -> Result<bool> {
     kernel.indices.borrow_mut().remove(&(at, name.to_owned()));

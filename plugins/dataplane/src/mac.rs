@@ -4,8 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use sha2::{Digest, Sha256};
+
 /// An Ethernet address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mac(pub [u8; 6]);
 
 impl Mac {
@@ -31,6 +33,14 @@ impl Mac {
             }
         };
         Mac([0x0a, 0x58, a, b, c, d])
+    }
+
+    /// The address that follows from some words, locally administered, unicast: whoever knows the words knows it.
+    pub fn of_words(words: &[&str]) -> Self {
+        let hash = Sha256::digest(words.join("\0"));
+        let mut bytes: [u8; 6] = *hash.first_chunk().expect("a SHA-256 has 32 bytes");
+        bytes[0] = bytes[0] & 0xfc | 0x02;
+        Mac(bytes)
     }
 
     /// From the bytes of a netlink attribute; none if they are not six (a tunnel has four or sixteen).

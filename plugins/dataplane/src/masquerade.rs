@@ -13,7 +13,8 @@
 //! }
 //! ```
 //!
-//! The `leave-` chain of a subnet says in its name all that it holds, so it is made once and never changed. An
+//! In a network of many nodes a Pod's element goes to the network's own chain instead ([`crate::cluster`]). The `leave-`
+//! chain of a subnet says in its name all that it holds, so it is made once and never changed. An
 //! element's comment says whose it is: what another attachment got since stays. The usual ADD is one
 //! message, one element; only if the kernel answers that something is missing is the rest looked at, and then, if the
 //! table was gone (`nft flush ruleset`, a firewall restarted), the elements of all living Pods are put back: the
@@ -26,6 +27,7 @@ use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey, Register, Verdict};
 use nix::errno::Errno;
 
+use crate::cluster::{self, Inside};
 use crate::error::{Error, Result};
 use crate::kernel::{At, Kernel, changed};
 use crate::link;
@@ -33,7 +35,7 @@ use crate::nft::{self, BaseChain, Element, Expression, Table, Transaction};
 use crate::owner::{Label, Owner};
 use crate::plan::{Made, Object};
 
-const INET: Table = Table(NetfilterProtoFamily::Inet);
+pub(crate) const INET: Table = Table(NetfilterProtoFamily::Inet);
 const CHAIN: &str = "postrouting";
 const MAPS: [&str; 2] = ["pods4", "pods6"];
 
@@ -44,6 +46,8 @@ pub struct Masquerade {
     pub owner: Owner,
     /// The Pod's addresses, each with its subnet: towards that, and towards multicast, nothing is masqueraded.
     pub addresses: Vec<IpNetwork>,
+    /// In a network of many nodes: what is inside of it, towards which nothing is masqueraded either.
+    pub inside: Option<Inside>,
 }
 
 impl Object for Masquerade {
@@ -68,16 +72,19 @@ impl Object for Masquerade {
         }
         for address in &self.addresses {
             let element = INET.element(kernel, map_of(address), &key(address))?;
-            let chain = leave_chain(address);
-            match element {
-                Some(element) if element.owner == Some(self.owner) && element.goto.as_deref() == Some(&chain) => {}
-                _ => return missing(&format!("no element for {} in inet podwire {}", address.ip(), map_of(address))),
+            let Some(chain) = element.filter(|element| element.owner == Some(self.owner)).and_then(|e| e.goto) else {
+                return missing(&format!("no element for {} in inet podwire {}", address.ip(), map_of(address)));
+            };
+            // An overlay after this plugin may have said that more is inside.
+            let of_network = cluster::is_chain(&chain);
+            if chain != self.chain(address) && !of_network {
+                return missing(&format!("{} goes to chain inet podwire {chain}", address.ip()));
             }
-            if INET.rules(kernel, &chain)? != leave_rules(address).len() {
+            if !of_network && INET.rules(kernel, &chain)? != leave_rules(address).len() {
                 return missing(&format!("chain inet podwire {chain} is missing or was changed"));
             }
         }
-        Ok(())
+        self.inside.as_ref().map_or(Ok(()), |inside| inside.check(kernel))
     }
 
     fn remove(&self, kernel: &Kernel) -> Result<()> {
@@ -104,7 +111,8 @@ impl Masquerade {
     fn add(&self, kernel: &Kernel) -> Result<()> {
         let mut transaction = INET.transaction();
         for address in &self.addresses {
-            transaction.elements(map_of(address), &[element(address, self.owner)]);
+            let element = Element { key: key(address), goto: Some(self.chain(address)), owner: Some(self.owner) };
+            transaction.elements(map_of(address), &[element]);
         }
         transaction.commit(kernel, &|| format!("adding masquerade for {}", words(&self.addresses)))
     }
@@ -114,6 +122,14 @@ impl Masquerade {
         if INET.rules(kernel, CHAIN)? < MAPS.len() {
             nft::accept_faster(restore(kernel))?;
         }
+        self.ensure_chains(kernel)
+    }
+
+    /// The chains that its elements go to.
+    fn ensure_chains(&self, kernel: &Kernel) -> Result<()> {
+        if let Some(inside) = &self.inside {
+            return inside.ensure(kernel).map(drop);
+        }
         for address in &self.addresses {
             if INET.rules(kernel, &leave_chain(address))? == 0 {
                 let mut transaction = INET.transaction();
@@ -122,6 +138,10 @@ impl Masquerade {
             }
         }
         Ok(())
+    }
+
+    fn chain(&self, address: &IpNetwork) -> String {
+        self.inside.as_ref().map_or_else(|| leave_chain(address), |inside| cluster::chain(inside.network))
     }
 
     /// The address has an element: of a Pod that went without DEL, for IPAM gave the address to us now.
@@ -156,21 +176,22 @@ fn restore(kernel: &Kernel) -> Result<()> {
 fn restore_elements(kernel: &Kernel) -> Result<()> {
     let labels = link::all(kernel, At::Host)?.into_iter().filter_map(|link| Label::parse(&link.alias));
     for label in labels.filter(|label| !label.masquerade.is_empty()) {
-        let pod = Masquerade { owner: label.owner, addresses: label.masquerade };
-        for address in &pod.addresses {
-            if INET.rules(kernel, &leave_chain(address))? == 0 {
-                let mut transaction = INET.transaction();
-                add_leave_chain(&mut transaction, address);
-                nft::accept_faster(transaction.commit(kernel, &|| format!("adding chain {}", leave_chain(address))))?;
-            }
-        }
+        let inside = inside_by_label(kernel, &label)?;
+        let pod = Masquerade { owner: label.owner, addresses: label.masquerade, inside };
+        pod.ensure_chains(kernel)?;
         nft::accept_faster(pod.add(kernel))?;
     }
     Ok(())
 }
 
-fn element(address: &IpNetwork, owner: Owner) -> Element {
-    Element { key: key(address), goto: Some(leave_chain(address)), owner: Some(owner) }
+/// Of a network of many nodes, a label says the most important of what is inside; the network's next ADD, GC or sync says
+/// it all.
+fn inside_by_label(kernel: &Kernel, label: &Label) -> Result<Option<Inside>> {
+    let Some(Inside { network, subnets }) = label.cluster.clone() else { return Ok(None) };
+    let present = cluster::present(kernel, network)?;
+    let own = label.masquerade.iter().copied();
+    let subnets = if present.is_empty() { subnets.into_iter().chain(own).collect() } else { present };
+    Ok(Some(Inside { network, subnets }))
 }
 
 /// nft's numbers for its data types (nftables' include/datatype.h): only `nft list` reads them.
@@ -180,14 +201,41 @@ const IPV6_ADDR: u32 = 8;
 /// NFT_PAYLOAD_NETWORK_HEADER.
 const NETWORK_HEADER: u32 = 1;
 
-enum Family {
+/// What differs between the two families.
+pub(crate) enum Family {
     V4,
     V6,
 }
 
 impl Family {
-    fn of(address: &IpNetwork) -> Self {
+    pub(crate) fn of(address: &IpNetwork) -> Self {
         if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
+    pub(crate) fn is(&self, other: &Family) -> bool {
+        self.nfproto() == other.nfproto()
+    }
+
+    /// nft's number for the type of a set of addresses.
+    pub(crate) fn set_type(&self) -> u32 {
+        match self {
+            Family::V4 => IPV4_ADDR,
+            Family::V6 => IPV6_ADDR,
+        }
+    }
+
+    /// Goes on only for packets of this family, with the destination in the first register.
+    pub(crate) fn destination(&self) -> Vec<Expression> {
+        let destination = nft::payload(NETWORK_HEADER, self.destination_offset(), self.bytes(), Register::Reg1);
+        vec![nft::meta(MetaKey::Nfproto), nft::equals(&[self.nfproto()]), destination]
+    }
+
+    /// Goes on only for packets to `network`. The whole address is loaded and masked, as nft itself does, so that
+    /// `nft list` shows `ip daddr 10.22.0.0/16`.
+    pub(crate) fn towards(&self, network: &IpNetwork) -> Vec<Expression> {
+        let mut rule = self.destination();
+        rule.extend([nft::masked(&bytes(network.mask())), nft::equals(&bytes(network.network()))]);
+        rule
     }
 
     fn nfproto(&self) -> u8 {
@@ -197,7 +245,8 @@ impl Family {
         }
     }
 
-    fn bytes(&self) -> u32 {
+    /// Of an address.
+    pub(crate) fn bytes(&self) -> u32 {
         match self {
             Family::V4 => 4,
             Family::V6 => 16,
@@ -216,7 +265,7 @@ impl Family {
         self.source_offset() + self.bytes()
     }
 
-    fn multicast(&self) -> IpNetwork {
+    pub(crate) fn multicast(&self) -> IpNetwork {
         let text = match self {
             Family::V4 => "224.0.0.0/4",
             Family::V6 => "ff00::/8",
@@ -259,24 +308,11 @@ fn add_leave_chain(transaction: &mut Transaction, address: &IpNetwork) {
 fn leave_rules(address: &IpNetwork) -> Vec<Vec<Expression>> {
     let family = Family::of(address);
     let stay = [*address, family.multicast()].map(|network| {
-        let mut rule = towards(&network, &family);
+        let mut rule = family.towards(&network);
         rule.push(nft::end(Verdict::Return));
         rule
     });
     stay.into_iter().chain([vec![nft::simple("masq")]]).collect()
-}
-
-/// Goes on only for packets to `network`. The whole address is loaded and masked, as nft itself does, so that
-/// `nft list` shows `ip daddr 10.22.0.0/16`.
-fn towards(network: &IpNetwork, family: &Family) -> Vec<Expression> {
-    let destination = nft::payload(NETWORK_HEADER, family.destination_offset(), family.bytes(), Register::Reg1);
-    vec![
-        nft::meta(MetaKey::Nfproto),
-        nft::equals(&[family.nfproto()]),
-        destination,
-        nft::masked(&bytes(network.mask())),
-        nft::equals(&bytes(network.network())),
-    ]
 }
 
 fn words(addresses: &[IpNetwork]) -> String {

@@ -9,8 +9,8 @@ use netlink_packet_core::{
 use netlink_packet_netfilter::nftables::{
     Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Hook, HookNumber,
     Immediate, InetHookNumber, ListAttribute, Lookup, Meta, MetaKey, NfTablesMessage, Operator, Payload, Register,
-    RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementList, SetElementMessage, SetFlags,
-    SetMessage, TableAttribute, TableMessage, Verdict, VerdictAttribute,
+    RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage,
+    SetFlags, SetMessage, TableAttribute, TableMessage, Verdict, VerdictAttribute,
 };
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
@@ -83,6 +83,25 @@ impl Table {
         Ok(answer.iter().flat_map(read_elements).next())
     }
 
+    /// The intervals of an interval set: first and last key of each. None if there is no such set, or nothing in it.
+    pub fn intervals(&self, kernel: &Kernel, set: &str) -> Result<Vec<Interval>> {
+        let message = self.message(NfTablesMessage::GetSetElement(in_set(set, &[])));
+        let answers = kernel.netfilter()?.dump(message, &|| format!("listing nftables set {TABLE}/{set}"));
+        let mut edges: Vec<Edge> =
+            none_if_missing(answers)?.iter().flat_map(elements_of).filter_map(read_edge).collect();
+        // An interval's end is the key after its last; where another begins at once, the end comes first.
+        edges.sort_by(|one, other| one.key.cmp(&other.key).then(other.is_end.cmp(&one.is_end)));
+        let mut intervals: Vec<Interval> = Vec::new();
+        for edge in edges {
+            match (edge.is_end, intervals.last_mut()) {
+                (true, Some(interval)) => interval.1 = before(&edge.key),
+                (true, None) => {}
+                (false, _) => intervals.push((edge.key.clone(), vec![0xff; edge.key.len()])),
+            }
+        }
+        Ok(intervals)
+    }
+
     /// How many rules a chain has; none if there is no such chain.
     pub fn rules(&self, kernel: &Kernel, chain: &str) -> Result<usize> {
         let attributes = vec![RuleAttribute::Table(TABLE.to_owned()), RuleAttribute::Chain(chain.to_owned())];
@@ -133,6 +152,14 @@ impl Transaction {
         self.push(NfTablesMessage::NewChain(ChainMessage { attributes }), NLM_F_CREATE | NLM_F_EXCL);
     }
 
+    /// A chain to jump to that may be there already; what is in it goes.
+    pub fn empty_chain(&mut self, name: &str) {
+        let attributes = vec![ChainAttribute::Table(TABLE.to_owned()), ChainAttribute::Name(name.to_owned())];
+        self.push(NfTablesMessage::NewChain(ChainMessage { attributes }), NLM_F_CREATE);
+        let attributes = vec![RuleAttribute::Table(TABLE.to_owned()), RuleAttribute::Chain(name.to_owned())];
+        self.push(NfTablesMessage::DeleteRule(RuleMessage { attributes }), 0);
+    }
+
     /// A rule at the end of a chain.
     pub fn rule(&mut self, chain: &str, expressions: Vec<Expression>) {
         let attributes = vec![
@@ -156,6 +183,28 @@ impl Transaction {
         const VERDICTS: u32 = 0xffff_ff00;
         let more = vec![SetAttribute::Flags(SetFlags::Map), SetAttribute::DataType(VERDICTS)];
         self.new_set(name, key_type, key_bytes, more);
+    }
+
+    /// An interval set that may be there already, with exactly these intervals, which don't touch each other.
+    pub fn interval_set(&mut self, name: &str, key_type: u32, key_bytes: u32, intervals: &[Interval]) {
+        self.new_set(name, key_type, key_bytes, vec![SetAttribute::Flags(SetFlags::Interval)]);
+        self.push(NfTablesMessage::DeleteSetElement(in_set(name, &[])), 0);
+        let element = |key: Vec<u8>, flags| {
+            let key = SetElementAttribute::Key(DataAttribute::Value(key));
+            ListAttribute::Element(vec![key, SetElementAttribute::Flags(flags)])
+        };
+        let edges = intervals.iter().flat_map(|(first, last)| {
+            let begin = element(first.clone(), SetElementFlags::empty());
+            // What reaches to the last key of all has no end.
+            let end = after(last).map(|key| element(key, SetElementFlags::IntervalEnd));
+            std::iter::once(begin).chain(end)
+        });
+        let edges: Vec<_> = edges.collect();
+        for some in edges.chunks(200) {
+            let mut message = in_set(name, &[]);
+            message.attributes.push(SetElementList::Elements(some.to_vec()));
+            self.push(NfTablesMessage::NewSetElement(message), NLM_F_CREATE | NLM_F_EXCL);
+        }
     }
 
     fn new_set(&mut self, name: &str, key_type: u32, key_bytes: u32, more: Vec<SetAttribute>) {
@@ -265,6 +314,10 @@ fn read_owner(user_data: &[u8]) -> Option<Owner> {
 }
 
 fn read_elements(answer: &NetfilterMessage) -> Vec<Element> {
+    elements_of(answer).into_iter().filter_map(read_element).collect()
+}
+
+fn elements_of(answer: &NetfilterMessage) -> Vec<&[SetElementAttribute]> {
     let NetfilterMessageInner::NfTables(NfTablesMessage::NewSetElement(message)) = &answer.inner else {
         return Vec::new();
     };
@@ -273,10 +326,49 @@ fn read_elements(answer: &NetfilterMessage) -> Vec<Element> {
         _ => None,
     });
     let elements = lists.flatten().filter_map(|element| match element {
-        ListAttribute::Element(attributes) => read_element(attributes),
+        ListAttribute::Element(attributes) => Some(attributes.as_slice()),
         _ => None,
     });
     elements.collect()
+}
+
+/// First and last key, both in it, in network byte order.
+pub type Interval = (Vec<u8>, Vec<u8>);
+
+/// Where an interval of a set begins, or the key after its last.
+struct Edge {
+    key: Vec<u8>,
+    is_end: bool,
+}
+
+fn read_edge(attributes: &[SetElementAttribute]) -> Option<Edge> {
+    let key = attributes.iter().find_map(|attribute| match attribute {
+        SetElementAttribute::Key(DataAttribute::Value(key)) => Some(key.clone()),
+        _ => None,
+    })?;
+    let is_end = attributes.iter().any(
+        |attribute| matches!(attribute, SetElementAttribute::Flags(flags) if flags.contains(SetElementFlags::IntervalEnd)),
+    );
+    Some(Edge { key, is_end })
+}
+
+/// The key after this one; none after the last.
+fn after(key: &[u8]) -> Option<Vec<u8>> {
+    let at = key.iter().rposition(|byte| *byte != 0xff)?;
+    let mut next = key.to_vec();
+    next[at] += 1;
+    next[at + 1..].fill(0);
+    Some(next)
+}
+
+/// The key before this one, which is not the first.
+fn before(key: &[u8]) -> Vec<u8> {
+    let mut previous = key.to_vec();
+    if let Some(at) = key.iter().rposition(|byte| *byte != 0) {
+        previous[at] -= 1;
+        previous[at + 1..].fill(0xff);
+    }
+    previous
 }
 
 fn read_element(attributes: &[SetElementAttribute]) -> Option<Element> {
@@ -386,4 +478,16 @@ pub fn masked(mask: &[u8]) -> Expression {
         Bitwise::Xor(DataAttribute::Value(vec![0; mask.len()])),
     ];
     Expressions::Bitwise(attributes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_after_and_the_key_before_carry() {
+        assert_eq!(after(&[10, 0, 255, 255]), Some(vec![10, 1, 0, 0]));
+        assert_eq!(before(&[10, 1, 0, 0]), [10, 0, 255, 255]);
+        assert_eq!(after(&[255, 255]), None);
+    }
 }

@@ -10,6 +10,7 @@ use std::fmt;
 use ipnetwork::IpNetwork;
 use sha2::{Digest, Sha256};
 
+use crate::cluster::Inside;
 use crate::mac::Mac;
 
 /// The longest alias, in bytes (IFALIASZ of include/uapi/linux/if.h, less the final zero).
@@ -17,6 +18,9 @@ const MAX_ALIAS: usize = 255;
 
 /// The first word of an alias of ours.
 const MARK: &str = "podwire";
+
+/// The highest bit of a tag that [`NetworkTag::number`] keeps, cleared in an overlay's.
+const OVERLAY: u8 = 0x08;
 
 /// A network's half of an [`Owner`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +30,22 @@ impl NetworkTag {
     /// The tag of the network called `name`.
     pub fn new(name: &str) -> Self {
         NetworkTag(digest(&[name]))
+    }
+
+    /// A number for what only takes a number: the metric of the network's routes to other nodes, and its private
+    /// routing table ([`crate::witness`]). Above all that people give out by hand, below 2^31.
+    pub fn number(self) -> u32 {
+        let [a, b, c, d, ..] = self.0;
+        0x7000_0000 | (u32::from_be_bytes([a, b, c, d]) & 0x0fff_ffff)
+    }
+
+    /// The tag of what leads to the network's other nodes: apart from the network's own, and one for routes over the
+    /// underlay, one for an overlay, for both may be in one chain. An overlay's number is the smaller one, so its
+    /// routes win.
+    pub fn of_cluster(self, overlay: bool) -> Self {
+        let NetworkTag(mut bytes) = self;
+        bytes[0] = if overlay { bytes[0] & !OVERLAY } else { bytes[0] | OVERLAY };
+        NetworkTag(bytes)
     }
 
     /// What the names of this network's host ends begin with.
@@ -70,6 +90,12 @@ impl Owner {
     }
 }
 
+impl fmt::Display for NetworkTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.network.0.iter().chain(&self.attachment).try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -86,6 +112,9 @@ pub struct Label {
     pub owner: Owner,
     /// The Pod's addresses that are masqueraded, each with the subnet that it is not masqueraded towards.
     pub masquerade: Vec<IpNetwork>,
+    /// Of a Pod in a network of many nodes: what else is not masqueraded towards. As many subnets as the alias has room
+    /// for, the largest first.
+    pub cluster: Option<Inside>,
     /// The only hardware address that may send from the Pod, if that is checked.
     pub mac_check: Option<Mac>,
     /// For people: network, container and interface. Cut where the alias would be too long.
@@ -100,12 +129,13 @@ impl Label {
             return None;
         }
         let owner = Owner::from_hex(parts.next()?)?;
-        let mut label = Label { owner, masquerade: Vec::new(), mac_check: None, words: String::new() };
+        let mut label = Label { owner, masquerade: Vec::new(), cluster: None, mac_check: None, words: String::new() };
         for part in parts {
             match part.split_once('=') {
                 Some(("masquerade", list)) => {
                     label.masquerade = list.split(',').filter_map(|a| a.parse().ok()).collect()
                 }
+                Some(("cluster", text)) => label.cluster = read_inside(text),
                 Some(("mac", mac)) => label.mac_check = mac.parse().ok(),
                 _ => label.words = part.to_owned(),
             }
@@ -124,10 +154,37 @@ impl fmt::Display for Label {
         if let Some(mac) = self.mac_check {
             text.push_str(&format!(" mac={mac}"));
         }
+        if let Some(cluster) = &self.cluster {
+            text.push_str(&format!(" cluster={}", write_inside(cluster)));
+        }
         let room = MAX_ALIAS.saturating_sub(text.len() + 1);
         let end = (0..=room.min(self.words.len())).rev().find(|&at| self.words.is_char_boundary(at)).unwrap_or(0);
         write!(f, "{text} {}", &self.words[..end])
     }
+}
+
+/// Room for the cluster's subnets in an alias, in bytes.
+const MAX_FOR_SUBNETS: usize = 90;
+
+/// `0123456789abcdef:10.244.0.0/16,fd00:244::/48`
+fn write_inside(inside: &Inside) -> String {
+    let mut sorted = inside.subnets.clone();
+    sorted.sort_by_key(|subnet| subnet.prefix());
+    let mut list = String::new();
+    for subnet in sorted.iter().map(IpNetwork::to_string) {
+        if list.len() + subnet.len() + 1 > MAX_FOR_SUBNETS {
+            break;
+        }
+        list.push_str(if list.is_empty() { "" } else { "," });
+        list.push_str(&subnet);
+    }
+    format!("{}:{list}", inside.network)
+}
+
+fn read_inside(text: &str) -> Option<Inside> {
+    let (tag, list) = text.split_once(':')?;
+    let network = NetworkTag(unhex(tag)?.try_into().ok()?);
+    Some(Inside { network, subnets: list.split(',').filter_map(|subnet| subnet.parse().ok()).collect() })
 }
 
 /// The first eight bytes of SHA-256 over the parts, which have no zero bytes: nobody can choose names that collide.
@@ -170,6 +227,7 @@ mod tests {
         let label = Label {
             owner: Owner::new("n", "c/eth0"),
             masquerade: vec!["10.22.0.5/16".parse().unwrap(), "fd00::5/64".parse().unwrap()],
+            cluster: Some(Inside { network: NetworkTag::new("n"), subnets: vec!["10.0.0.0/8".parse().unwrap()] }),
             mac_check: Some(Mac([2, 0, 0, 0, 0, 1])),
             words: "n/c/eth0".into(),
         };

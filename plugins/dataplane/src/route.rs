@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
     RouteType,
@@ -15,6 +15,10 @@ use crate::error::Result;
 use crate::kernel::{At, Kernel, changed};
 use crate::link;
 use crate::plan::{Made, Object};
+
+/// Who made a route or a neighbor entry (rtm_protocol, NDA_PROTOCOL): ours towards other nodes say this number, which
+/// `ip route` shows as `proto 112`. Of include/uapi/linux/rtnetlink.h's numbers it is one that nobody else has.
+pub const PROTOCOL: u8 = 112;
 
 /// A unicast route out of a link.
 #[derive(Clone, Debug)]
@@ -50,6 +54,8 @@ pub struct Options {
     pub protocol: Option<u8>,
     /// Source address to prefer.
     pub source: Option<IpAddr>,
+    /// Take the place of a route that is there already: what it leads to has moved.
+    pub replace: bool,
 }
 
 impl Object for Route {
@@ -57,7 +63,8 @@ impl Object for Route {
         let index = link::index(kernel, self.at, &self.link)?;
         let message = RouteNetlinkMessage::NewRoute(self.message(index));
         let doing = || format!("adding {}", self.words());
-        match kernel.route(self.at).change(message, NLM_F_CREATE | NLM_F_EXCL, &doing) {
+        let flags = NLM_F_CREATE | if self.options.replace { NLM_F_REPLACE } else { NLM_F_EXCL };
+        match kernel.route(self.at).change(message, flags, &doing) {
             Ok(()) => Ok(Made::New),
             Err(error) if error.is(Errno::EEXIST) => Ok(Made::Already),
             Err(error) => Err(error),
@@ -126,8 +133,21 @@ impl Route {
 
 /// Every route of one family, in every table.
 pub fn all(kernel: &Kernel, at: At, ipv4: bool) -> Result<Vec<RouteMessage>> {
+    dump(kernel, at, ipv4, None, None)
+}
+
+/// The routes of one family in `table` (in every one if `None`) that say `protocol`. The kernel sends no others.
+pub fn dump(
+    kernel: &Kernel,
+    at: At,
+    ipv4: bool,
+    table: Option<u32>,
+    protocol: Option<u8>,
+) -> Result<Vec<RouteMessage>> {
     let mut message = RouteMessage::default();
     message.header.address_family = family(ipv4);
+    message.header.protocol = protocol.map_or(RouteProtocol::Unspec, RouteProtocol::from);
+    message.attributes.extend(table.map(RouteAttribute::Table));
     let doing = || format!("listing routes {}", at.words());
     let answers = kernel.route(at).dump(RouteNetlinkMessage::GetRoute(message), &doing)?;
     let routes = answers.into_iter().filter_map(|answer| match answer {
@@ -152,6 +172,45 @@ pub fn destination(route: &RouteMessage) -> Option<IpNetwork> {
         _ => IpAddr::from([0; 16]),
     };
     IpNetwork::new(ip.unwrap_or(any), route.header.destination_prefix_length).ok()
+}
+
+/// The metric of a route; what has none is preferred over all that have.
+pub fn metric(route: &RouteMessage) -> u32 {
+    let metric = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Priority(metric) => Some(*metric),
+        _ => None,
+    });
+    metric.unwrap_or_default()
+}
+
+/// The next hop of a route, and its link.
+pub fn next_hop(route: &RouteMessage) -> (Option<IpAddr>, Option<u32>) {
+    let gateway = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    });
+    let link = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    });
+    (gateway, link)
+}
+
+/// A route that the kernel told of, as a message to remove exactly it: less what only the kernel may say.
+pub fn key(mut route: RouteMessage) -> RouteMessage {
+    route.header.flags = RouteFlags::empty();
+    route.attributes.retain(|attribute| {
+        matches!(
+            attribute,
+            RouteAttribute::Destination(_)
+                | RouteAttribute::Gateway(_)
+                | RouteAttribute::Oif(_)
+                | RouteAttribute::Priority(_)
+                | RouteAttribute::Table(_)
+        )
+    });
+    route
 }
 
 fn family(ipv4: bool) -> AddressFamily {

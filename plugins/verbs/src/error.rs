@@ -9,6 +9,8 @@ pub fn told(error: KernelError) -> Error {
         error if error.is_permission() => (code::NOT_PERMITTED, "not permitted"),
         KernelError::Exists(_) => (code::EXISTS_ALREADY, "exists already"),
         KernelError::NotOurs(_) => (code::NOT_OURS, "in use by something else"),
+        KernelError::Differs(_) => (code::INVALID_CONFIG, "invalid network configuration"),
+        KernelError::Busy(_) => (code::TRY_AGAIN_LATER, "try again later"),
         KernelError::Changed(_) => (code::CHECK_FAILED, "check failed"),
         KernelError::Lacks(_) => (code::KERNEL_LACKS, "the kernel lacks a feature"),
         KernelError::NoAnswer { .. } => (code::TRY_AGAIN_LATER, "no answer from the kernel"),

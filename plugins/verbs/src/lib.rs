@@ -6,11 +6,13 @@
 #![warn(missing_docs)]
 
 pub mod check;
+pub mod cluster;
 pub mod error;
 pub mod ipam;
 pub mod mac;
 pub mod pod;
 pub mod removal;
+pub mod routed;
 pub mod status;
 pub mod wire;
 

@@ -29,7 +29,7 @@ pub fn remove_wire(request: &Request, attachment: &Attachment) -> Result<(), Err
     let is_unlabelled = host.as_ref().is_some_and(|link| link.alias.is_empty());
     match label.filter(|label| label.owner == owner) {
         Some(label) => {
-            Masquerade { owner, addresses: label.masquerade }.remove(&kernel).map_err(told)?;
+            Masquerade { owner, addresses: label.masquerade, inside: None }.remove(&kernel).map_err(told)?;
             if spoofcheck::is_used(&kernel).map_err(told)? {
                 spoofcheck::remove_all_of(&kernel, &|gone| gone == owner).map_err(told)?;
             }
@@ -61,6 +61,13 @@ pub fn undo_unanswered(request: &Request, attachment: &Attachment, error: Error)
 
 fn remove_link(kernel: &Kernel, name: &str) -> Result<(), Error> {
     link::remove(kernel, At::Host, name).map(drop).map_err(told)
+}
+
+/// DEL of a plugin that left the wire to another: only what nftables holds.
+pub fn remove_rules_of(request: &Request, attachment: &Attachment) -> Result<(), Error> {
+    let kernel = Kernel::open().map_err(told)?;
+    let owner = owner(request, &attachment.id);
+    masquerade::remove_all_of(&kernel, &|gone| gone == owner).map_err(told)
 }
 
 fn remove_rules(kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<(), Error> {
@@ -99,6 +106,15 @@ fn remove_foreign_pair(kernel: &mut Kernel, request: &Request, attachment: &Atta
 /// GC: removes the wires and rules of this network's attachments that are not in `valid`, then lets IPAM do the same. All
 /// that can be removed is; the errors are reported together.
 pub fn gc(request: &Request, valid: &[AttachmentId]) -> Result<(), Error> {
+    gc_and(request, valid, &|_| Ok(()))
+}
+
+/// [`gc`], and `more` for what a plugin shares between attachments.
+pub fn gc_and(
+    request: &Request,
+    valid: &[AttachmentId],
+    more: &dyn Fn(&Kernel) -> Result<(), Error>,
+) -> Result<(), Error> {
     let network = NetworkTag::new(&request.config.name);
     let valid: HashSet<Owner> = valid.iter().map(|attachment| owner(request, attachment)).collect();
     let mut errors = Vec::new();
@@ -107,6 +123,7 @@ pub fn gc(request: &Request, valid: &[AttachmentId]) -> Result<(), Error> {
             errors.extend(remove_stale_wires(&kernel, network, &valid));
             let is_gone = |owner: Owner| owner.network() == network && !valid.contains(&owner);
             errors.extend(remove_rules(&kernel, &is_gone).err());
+            errors.extend(more(&kernel).err());
         }
         Err(error) => errors.push(error),
     }

@@ -17,6 +17,7 @@ pub fn label(request: &Request, attachment: &AttachmentId, masquerade: Vec<IpNet
     Label {
         owner: owner(request, attachment),
         masquerade,
+        cluster: None,
         mac_check: None,
         words: format!("{}/{attachment}", request.config.name),
     }

@@ -1,0 +1,23 @@
+//! The node map: which node owns which Pod CIDR. The cluster's half of IPAM.
+//!
+//! A network of many nodes has the same configuration on each of them, and in it the map: inline (`"nodes": [...]`) or
+//! in a file of its own (`"nodes": "/etc/cni/nodes.json"`, holding `{"nodes": [...]}`). An entry uses the words of a
+//! Kubernetes Node:
+//!
+//! ```json
+//! {"name": "node-0", "addresses": ["10.240.0.4", "fd00:240::4"], "podCIDRs": ["10.244.0.0/24", "fd00:244::/64"]}
+//! ```
+//!
+//! [`Source`] is where the map is, [`Map`] what it says, checked whole, [`Cluster`] the same seen from one of its
+//! nodes. All of it is plain data: which addresses the machine has is told by the caller.
+#![warn(missing_docs)]
+
+mod cluster;
+mod error;
+mod map;
+mod source;
+
+pub use cluster::{Cluster, Family};
+pub use error::Error;
+pub use map::{Map, Node};
+pub use source::{Keys, Source};

@@ -1,0 +1,86 @@
+//! One at a time: what all processes on a node that change a network's shared objects wait for.
+//!
+//! The lock is a listening socket with an abstract name: such names belong to the network namespace, so two nodes never
+//! wait for each other, and the kernel frees the name when its holder ends, however it ends. Who finds it taken
+//! connects and waits until the connection breaks, which is when the holder is done.
+
+use std::io::{ErrorKind, Read};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::owner::NetworkTag;
+
+/// Longer than any holder needs, even with thousands of nodes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Held until dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _listener: UnixListener,
+}
+
+impl Lock {
+    /// Takes the lock of a network in the namespace this thread is in. [`Error::Busy`] if its holder does not get done.
+    pub fn take(network: NetworkTag) -> Result<Self> {
+        Lock::take_within(&format!("podwire-{network}"), PATIENCE)
+    }
+
+    fn take_within(name: &str, patience: Duration) -> Result<Self> {
+        let failed = Error::file(format!("@{name}"));
+        let address = match SocketAddr::from_abstract_name(name) {
+            Ok(address) => address,
+            Err(error) => return Err(failed(error)),
+        };
+        let end = Instant::now() + patience;
+        loop {
+            match UnixListener::bind_addr(&address) {
+                Ok(listener) => return Ok(Lock { _listener: listener }),
+                Err(error) if error.kind() != ErrorKind::AddrInUse => return Err(failed(error)),
+                Err(_) => {}
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let words = format!(
+                    "another process has been changing this network for {} s and does not get done (it holds the \
+                     abstract socket @{name}; `ss -xlp` shows who)",
+                    patience.as_secs()
+                );
+                return Err(Error::Busy(words));
+            }
+            wait_for_holder(&address, left);
+        }
+    }
+}
+
+/// Returns when the holder is gone, or time is up. A holder that is gone already, or one for whom too many wait, gets a
+/// moment: then the name is tried again.
+fn wait_for_holder(address: &SocketAddr, patience: Duration) {
+    const MOMENT: Duration = Duration::from_millis(2);
+    match UnixStream::connect_addr(address) {
+        Ok(mut connection) => {
+            let _ = connection.set_read_timeout(Some(patience));
+            let _ = connection.read(&mut [0]);
+        }
+        Err(_) => std::thread::sleep(MOMENT),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_at_a_time_and_the_next_one_follows() {
+        let name = format!("podwire-test-{}", std::process::id());
+        let held = Lock::take_within(&name, PATIENCE).unwrap();
+        let error = Lock::take_within(&name, Duration::from_millis(20)).unwrap_err();
+        assert!(error.to_string().contains(&name), "{error}");
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| Lock::take_within(&name, PATIENCE));
+            drop(held);
+            assert!(next.join().unwrap().is_ok());
+        });
+    }
+}

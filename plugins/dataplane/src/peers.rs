@@ -1,0 +1,310 @@
+//! What leads to the other nodes: routes, permanent neighbors, FDB entries. Wanted state, and reconciling with it.
+//!
+//! Reconciling lists what is there, adds what is missing, replaces what differs and then removes what is too much, so that
+//! nothing is disturbed for a node that stayed: make before break. What is ours is found exactly: routes say our
+//! protocol ([`PROTOCOL`]) and, as their metric, the network's number; neighbors say our protocol and are on a device of
+//! the network; the FDB of such a device is ours whole, for there the kernel keeps no protocol.
+//!
+//! Everything goes out without waiting in between; the kernel takes a thousand nodes in some ten milliseconds.
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use nix::errno::Errno;
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteProtocol};
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::error::{Error, Result};
+use crate::kernel::{At, Kernel, changed};
+use crate::mac::Mac;
+use crate::neighbor::hardware_address;
+use crate::owner::NetworkTag;
+use crate::route::{self, Options, PROTOCOL, Route};
+
+/// Everything that leads to the other nodes of one network. Shared.
+#[derive(Clone, Debug)]
+pub struct Peers {
+    /// The network.
+    pub network: NetworkTag,
+    /// Indices of the network's tunnel devices: neighbors and FDB entries are theirs.
+    pub devices: Vec<u32>,
+    /// Routes.
+    pub routes: Vec<PeerRoute>,
+    /// Neighbors, on the devices.
+    pub neighbors: Vec<PeerNeighbor>,
+    /// FDB entries of the devices.
+    pub fdb: Vec<FdbEntry>,
+}
+
+/// A route to a Pod CIDR.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerRoute {
+    /// The Pod CIDR.
+    pub dst: IpNetwork,
+    /// The next hop.
+    pub gateway: IpAddr,
+    /// The link, by index.
+    pub link: u32,
+    /// The next hop is on the link whatever the link's addresses say.
+    pub on_link: bool,
+}
+
+/// The hardware address of a peer's VTEP address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerNeighbor {
+    /// The device, by index.
+    pub link: u32,
+    /// The VTEP address.
+    pub ip: IpAddr,
+    /// Its hardware address.
+    pub mac: Mac,
+}
+
+/// Where on the underlay a VTEP's hardware address is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FdbEntry {
+    /// The device, by index.
+    pub link: u32,
+    /// The VTEP's hardware address.
+    pub mac: Mac,
+    /// Its node's address on the underlay.
+    pub remote: IpAddr,
+}
+
+/// How much reconciling changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Objects added or replaced.
+    pub set: usize,
+    /// Objects removed.
+    pub removed: usize,
+}
+
+/// What to send: additions in the order in which they stand on one another, then removals in the opposite one.
+#[derive(Debug, Default)]
+struct Difference {
+    set: Vec<Change>,
+    removed: Vec<Change>,
+}
+
+#[derive(Debug)]
+struct Change {
+    message: RouteNetlinkMessage,
+    words: String,
+}
+
+impl Peers {
+    /// Makes the kernel's state the wanted one. What can be done is done; the first error is returned.
+    pub fn reconcile(&self, kernel: &Kernel) -> Result<Changes> {
+        let difference = self.difference(kernel)?;
+        let changes = Changes { set: difference.set.len(), removed: difference.removed.len() };
+        let set = send(kernel, difference.set, NLM_F_CREATE | NLM_F_REPLACE, "adding");
+        // What is stale goes even if something could not be added: it leads nowhere.
+        let removed = send(kernel, difference.removed, 0, "removing");
+        set.and(removed).map(|()| changes)
+    }
+
+    /// Is the kernel's state the wanted one, nothing missing and nothing too much?
+    pub fn check(&self, kernel: &Kernel) -> Result<()> {
+        let difference = self.difference(kernel)?;
+        if let Some(missing) = difference.set.first() {
+            return Err(changed(format!("{} is missing or changed; --sync or the next GC restores it", missing.words)));
+        }
+        match difference.removed.first() {
+            Some(stale) => Err(changed(format!("{} is stale; --sync or the next GC removes it", stale.words))),
+            None => Ok(()),
+        }
+    }
+
+    fn difference(&self, kernel: &Kernel) -> Result<Difference> {
+        let mut difference = Difference::default();
+        let routes = self.compare_routes(kernel)?;
+        let neighbors = self.compare_neighbors(kernel)?;
+        let fdb = self.compare_fdb(kernel)?;
+        // A route is of use only with its neighbor, a neighbor only with its FDB entry.
+        for part in [fdb.set, neighbors.set, routes.set] {
+            difference.set.extend(part);
+        }
+        for part in [routes.removed, neighbors.removed, fdb.removed] {
+            difference.removed.extend(part);
+        }
+        Ok(difference)
+    }
+
+    fn compare_routes(&self, kernel: &Kernel) -> Result<Difference> {
+        let mut present: HashMap<IpNetwork, Vec<RouteMessage>> = HashMap::new();
+        for ipv4 in [true, false] {
+            let table = Some(u32::from(RouteHeader::RT_TABLE_MAIN));
+            let routes = match route::dump(kernel, At::Host, ipv4, table, Some(PROTOCOL)) {
+                Err(error) if error.is(Errno::ENOENT) || error.is(Errno::EOPNOTSUPP) => Vec::new(),
+                other => other?,
+            };
+            let ours = |route: &RouteMessage| {
+                route.header.protocol == RouteProtocol::from(PROTOCOL) && route::metric(route) == self.network.number()
+            };
+            for route in routes.into_iter().filter(ours) {
+                if let Some(dst) = route::destination(&route) {
+                    present.entry(dst).or_default().push(route);
+                }
+            }
+        }
+        let mut difference = Difference::default();
+        for wanted in &self.routes {
+            let there = present.remove(&wanted.dst).unwrap_or_default();
+            let is_wanted = |route: &RouteMessage| route::next_hop(route) == (Some(wanted.gateway), Some(wanted.link));
+            if there.iter().any(is_wanted) {
+                let others = there.into_iter().filter(|route| !is_wanted(route));
+                difference.removed.extend(others.map(removed_route));
+                continue;
+            }
+            difference.set.push(Change {
+                message: RouteNetlinkMessage::NewRoute(self.route(wanted).message(wanted.link)),
+                words: format!("the route to Pod CIDR {} via {}", wanted.dst, wanted.gateway),
+            });
+        }
+        difference.removed.extend(present.into_values().flatten().map(removed_route));
+        Ok(difference)
+    }
+
+    fn route(&self, wanted: &PeerRoute) -> Route {
+        let options = Options { priority: Some(self.network.number()), protocol: Some(PROTOCOL), ..Options::default() };
+        Route {
+            at: At::Host,
+            link: String::new(),
+            dst: wanted.dst,
+            gateway: Some(wanted.gateway),
+            on_link: wanted.on_link,
+            options,
+        }
+    }
+
+    fn compare_neighbors(&self, kernel: &Kernel) -> Result<Difference> {
+        let mut present = HashSet::new();
+        for (&device, family) in
+            self.devices.iter().flat_map(|device| [(device, AddressFamily::Inet), (device, AddressFamily::Inet6)])
+        {
+            let mut request = NeighbourMessage::default();
+            request.header.family = family;
+            request.attributes.push(NeighbourAttribute::IfIndex(device));
+            let entries = dump_neighbors(kernel, request, "neighbors")?;
+            present.extend(entries.iter().filter(|entry| entry.header.ifindex == device).filter_map(read_neighbor));
+        }
+        let change = |neighbor: &PeerNeighbor, message| Change {
+            message,
+            words: format!("neighbor {} ({}) of the overlay", neighbor.ip, neighbor.mac),
+        };
+        let mut difference = Difference::default();
+        for wanted in self.neighbors.iter().filter(|wanted| !present.contains(wanted)) {
+            difference.set.push(change(wanted, RouteNetlinkMessage::NewNeighbour(neighbor_message(wanted))));
+        }
+        let kept: HashSet<(u32, IpAddr)> = self.neighbors.iter().map(|wanted| (wanted.link, wanted.ip)).collect();
+        for stale in present.iter().filter(|entry| !kept.contains(&(entry.link, entry.ip))) {
+            difference.removed.push(change(stale, RouteNetlinkMessage::DelNeighbour(neighbor_message(stale))));
+        }
+        Ok(difference)
+    }
+
+    fn compare_fdb(&self, kernel: &Kernel) -> Result<Difference> {
+        let mut present = HashSet::new();
+        for &device in &self.devices {
+            let mut request = NeighbourMessage::default();
+            request.header.family = AddressFamily::Bridge;
+            request.header.ifindex = device;
+            let entries = dump_neighbors(kernel, request, "FDB entries")?;
+            present.extend(entries.iter().filter(|entry| entry.header.ifindex == device).filter_map(read_fdb));
+        }
+        let change = |entry: &FdbEntry, message| Change {
+            message,
+            words: format!("FDB entry {} dst {}", entry.mac, entry.remote),
+        };
+        let mut difference = Difference::default();
+        for wanted in self.fdb.iter().filter(|wanted| !present.contains(wanted)) {
+            difference.set.push(change(wanted, RouteNetlinkMessage::NewNeighbour(fdb_message(wanted))));
+        }
+        // A replaced entry is no stale one: its hardware address has one remote.
+        let kept: HashSet<(u32, Mac)> = self.fdb.iter().map(|wanted| (wanted.link, wanted.mac)).collect();
+        for stale in present.iter().filter(|entry| !kept.contains(&(entry.link, entry.mac))) {
+            difference.removed.push(change(stale, RouteNetlinkMessage::DelNeighbour(fdb_message(stale))));
+        }
+        Ok(difference)
+    }
+}
+
+fn removed_route(route: RouteMessage) -> Change {
+    let dst = route::destination(&route).map(|dst| dst.to_string()).unwrap_or_default();
+    let words = format!("the route to Pod CIDR {dst}");
+    Change { message: RouteNetlinkMessage::DelRoute(route::key(route)), words }
+}
+
+/// Sends changes of one flag; what is gone already when it is to be removed is fine.
+fn send(kernel: &Kernel, changes: Vec<Change>, flags: u16, verb: &str) -> Result<()> {
+    let (messages, words): (Vec<_>, Vec<_>) =
+        changes.into_iter().map(|change| ((change.message, flags), change.words)).unzip();
+    let done = kernel.route(At::Host).change_all(messages, &|at| format!("{verb} {}", words[at]))?;
+    let is_gone = |error: &Error| flags == 0 && (error.is(Errno::ESRCH) || error.is(Errno::ENOENT));
+    done.into_iter().find(|done| done.as_ref().is_err_and(|error| !is_gone(error))).unwrap_or(Ok(()))
+}
+
+fn dump_neighbors(kernel: &Kernel, request: NeighbourMessage, what: &str) -> Result<Vec<NeighbourMessage>> {
+    let doing = || format!("listing {what} on the node");
+    let answers = kernel.route(At::Host).dump(RouteNetlinkMessage::GetNeighbour(request), &doing)?;
+    let entries = answers.into_iter().filter_map(|answer| match answer {
+        RouteNetlinkMessage::NewNeighbour(entry) => Some(entry),
+        _ => None,
+    });
+    Ok(entries.collect())
+}
+
+/// A permanent neighbor of our protocol.
+fn read_neighbor(entry: &NeighbourMessage) -> Option<PeerNeighbor> {
+    let ours = NeighbourAttribute::Protocol(RouteProtocol::from(PROTOCOL));
+    if !entry.attributes.contains(&ours) || entry.header.state != NeighbourState::Permanent {
+        return None;
+    }
+    Some(PeerNeighbor { link: entry.header.ifindex, ip: destination(entry)?, mac: hardware_address(entry)? })
+}
+
+fn read_fdb(entry: &NeighbourMessage) -> Option<FdbEntry> {
+    Some(FdbEntry { link: entry.header.ifindex, mac: hardware_address(entry)?, remote: destination(entry)? })
+}
+
+/// In the FDB an address says its family by its length only.
+fn destination(entry: &NeighbourMessage) -> Option<IpAddr> {
+    entry.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+        NeighbourAttribute::Destination(NeighbourAddress::Other(bytes)) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
+            16 => <[u8; 16]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
+            _ => None,
+        },
+        _ => None,
+    })
+}
+
+fn neighbor_message(neighbor: &PeerNeighbor) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = if neighbor.ip.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.ifindex = neighbor.link;
+    message.header.state = NeighbourState::Permanent;
+    message.attributes.push(NeighbourAttribute::Destination(neighbor.ip.into()));
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(neighbor.mac.to_vec()));
+    message.attributes.push(NeighbourAttribute::Protocol(RouteProtocol::from(PROTOCOL)));
+    message
+}
+
+fn fdb_message(entry: &FdbEntry) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = entry.link;
+    message.header.state = NeighbourState::Permanent;
+    message.header.flags = NeighbourFlags::Own;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(entry.mac.to_vec()));
+    message.attributes.push(NeighbourAttribute::Destination(entry.remote.into()));
+    message
+}

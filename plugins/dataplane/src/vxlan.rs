@@ -1,0 +1,290 @@
+//! A VXLAN device. Shared by a network's Pods.
+//!
+//! It learns nothing, floods nothing and joins no group: what it needs to know of the other nodes is told to it
+//! ([`crate::peers`]). Its alias says whose it is; a device that is somebody else's is left alone.
+//!
+//! The kernel changes nothing but the MTU of such a device while it lives. What differs otherwise is changed by removing the
+//! device and making it anew, which takes some milliseconds in which this node's overlay is cut. Local address and
+//! underlay device are changed so at any time, for they concern this node only. VNI and port are not: other nodes that
+//! still have the old ones would lose this one for as long as they keep them, so that is done only when
+//! asked for ([`Vxlan::renumber`]).
+
+use std::net::IpAddr;
+
+use nix::errno::Errno;
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::link::{InfoData, InfoVxlan};
+use rtnetlink::{LinkUnspec, LinkVxlan};
+
+use crate::address::{self, Address, Others};
+use crate::error::{Error, Result};
+use crate::kernel::{At, Kernel, changed};
+use crate::link::{self, Link};
+use crate::mac::Mac;
+use crate::owner::NetworkTag;
+use crate::plan::{Made, Object};
+use crate::sysctl::{Setting, Sysctls};
+
+/// A VXLAN device on the node.
+#[derive(Clone, Debug)]
+pub struct Vxlan {
+    /// Its name.
+    pub name: String,
+    /// The network it belongs to.
+    pub network: NetworkTag,
+    /// Its VNI, 1 to 16777215.
+    pub vni: u32,
+    /// The UDP port.
+    pub port: u16,
+    /// This node's address on the underlay; its family is the underlay's.
+    pub local: IpAddr,
+    /// The underlay's device, by index.
+    pub underlay: u32,
+    /// MTU, in bytes.
+    pub mtu: u32,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// This node's VTEP addresses: all that the device has.
+    pub addresses: Vec<IpAddr>,
+    /// May VNI and port of a device that is there be changed?
+    pub renumber: bool,
+}
+
+/// The first word of the alias.
+const MARK: &str = "podwire-network";
+
+/// The network whose device that is, by its alias.
+fn owner(link: &Link) -> Option<&str> {
+    let mut words = link.alias.split(' ');
+    (words.next() == Some(MARK)).then(|| words.next()).flatten()
+}
+
+/// The VXLAN devices of a network, whatever they are called.
+pub fn of_network(kernel: &Kernel, network: NetworkTag) -> Result<Vec<Link>> {
+    let network = network.to_string();
+    let links = link::all(kernel, At::Host)?.into_iter();
+    Ok(links.filter(|link| link.kind == "vxlan" && owner(link) == Some(&network)).collect())
+}
+
+/// The UDP port and VNI that a device has, and its local address.
+pub fn settings(link: &Link) -> Option<(u32, u16, Option<IpAddr>)> {
+    let data = data(link)?;
+    let vni = data.iter().find_map(|info| if let InfoVxlan::Id(vni) = info { Some(*vni) } else { None })?;
+    let port = data.iter().find_map(|info| if let InfoVxlan::Port(port) = info { Some(*port) } else { None })?;
+    let local = data.iter().find_map(|info| match info {
+        InfoVxlan::Local(ip) => Some(IpAddr::V4(*ip)),
+        InfoVxlan::Local6(ip) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    });
+    Some((vni, port, local))
+}
+
+fn data(link: &Link) -> Option<&Vec<InfoVxlan>> {
+    match &link.data {
+        Some(InfoData::Vxlan(data)) => Some(data),
+        _ => None,
+    }
+}
+
+impl Object for Vxlan {
+    fn ensure(&self, kernel: &Kernel) -> Result<Made> {
+        let made = match link::get(kernel, At::Host, &self.name)? {
+            Some(link) => self.adjust(kernel, &link)?,
+            None => self.make(kernel).map(|()| Made::New)?,
+        };
+        self.set_addresses(kernel)?;
+        Ok(made)
+    }
+
+    fn check(&self, kernel: &Kernel) -> Result<()> {
+        let link = link::expect(kernel, At::Host, &self.name)?;
+        self.require_ours(&link)?;
+        if let Some(difference) = self.difference(&link) {
+            return Err(changed(format!("device {:?} {difference}", self.name)));
+        }
+        if !link.up {
+            return Err(changed(format!("device {:?} is down", self.name)));
+        }
+        if link.mtu != self.mtu {
+            return Err(changed(format!("device {:?} has MTU {}, not {}", self.name, link.mtu, self.mtu)));
+        }
+        let present = address::on(kernel, At::Host, link.index)?;
+        match self.addresses.iter().find(|wanted| !present.iter().any(|there| there.ip() == **wanted)) {
+            Some(missing) => Err(changed(format!("device {:?} lacks the VTEP address {missing}", self.name))),
+            None => Ok(()),
+        }
+    }
+
+    fn remove(&self, kernel: &Kernel) -> Result<()> {
+        link::remove(kernel, At::Host, &self.name).map(drop)
+    }
+
+    fn possible(&self, kernel: &Kernel) -> Result<()> {
+        link::get(kernel, At::Host, &self.name)?.map_or(Ok(()), |link| self.require_ours(&link))
+    }
+}
+
+impl Vxlan {
+    fn adjust(&self, kernel: &Kernel, link: &Link) -> Result<Made> {
+        self.require_ours(link)?;
+        if let Some(difference) = self.difference(link) {
+            self.require_rebuildable(link, &difference)?;
+            log::warn!("device {:?} {difference}: making it anew", self.name);
+            link::remove(kernel, At::Host, &self.name)?;
+            return self.make(kernel).map(|()| Made::New);
+        }
+        if link.alias.is_empty() || link.mtu != self.mtu || !link.up {
+            self.finish(kernel)?;
+        }
+        Ok(Made::Already)
+    }
+
+    /// Ours says so; one without any alias is ours if an ADD was killed between making and naming it: the hardware address
+    /// tells, which nobody else would give it.
+    fn require_ours(&self, link: &Link) -> Result<()> {
+        if link.kind != "vxlan" {
+            return Err(link::wrong_kind(link, "VXLAN device of this network"));
+        }
+        let is_unnamed = link.alias.is_empty() && link.mac == Some(self.mac);
+        if is_unnamed || owner(link) == Some(&self.network.to_string()) {
+            return Ok(());
+        }
+        Err(Error::NotOurs(format!(
+            "device {:?} is a VXLAN device that this network did not make{}; remove it, or configure another name \
+             (device)",
+            self.name,
+            if link.alias.is_empty() { String::new() } else { format!(" (its alias is {:?})", link.alias) },
+        )))
+    }
+
+    /// What can only be changed by making the device anew.
+    fn difference(&self, link: &Link) -> Option<String> {
+        let Some((vni, port, local)) = settings(link) else { return Some("says nothing of itself".to_owned()) };
+        let learns = data(link)?.contains(&InfoVxlan::Learning(true));
+        let underlay = data(link)?.iter().find_map(|info| match info {
+            InfoVxlan::Link(index) => Some(*index),
+            _ => None,
+        });
+        match () {
+            () if vni != self.vni => Some(format!("has VNI {vni}, not {}", self.vni)),
+            () if port != self.port => Some(format!("has port {port}, not {}", self.port)),
+            () if local != Some(self.local) => {
+                let local = local.map_or("no local address".to_owned(), |local| format!("local address {local}"));
+                Some(format!("has {local}, not {}", self.local))
+            }
+            () if underlay != Some(self.underlay) => Some("has another underlay device than configured".to_owned()),
+            () if learns => Some("learns addresses".to_owned()),
+            () if link.mac != Some(self.mac) => {
+                Some(format!("has hardware address {}, not {}", link.mac.unwrap_or(Mac([0; 6])), self.mac))
+            }
+            () => None,
+        }
+    }
+
+    fn require_rebuildable(&self, link: &Link, difference: &str) -> Result<()> {
+        let same_wire = settings(link).is_some_and(|(vni, port, _)| (vni, port) == (self.vni, self.port));
+        if same_wire || self.renumber {
+            return Ok(());
+        }
+        Err(Error::Differs(format!(
+            "device {:?} {difference} as configured: other nodes that still have the old one would lose this node, so it \
+             is left as it is. To change all of them, run vxlan-overlay --sync with the new configuration on each node",
+            self.name
+        )))
+    }
+
+    fn make(&self, kernel: &Kernel) -> Result<()> {
+        let builder = LinkVxlan::new(&self.name, self.vni)
+            .port(self.port)
+            .dev(self.underlay)
+            .learning(false)
+            .address(self.mac.to_vec())
+            .mtu(self.mtu);
+        let builder = match self.local {
+            IpAddr::V4(ip) => builder.local(ip),
+            IpAddr::V6(ip) => builder.local6(ip),
+        };
+        let message = RouteNetlinkMessage::NewLink(builder.build());
+        let doing = || format!("making VXLAN device {:?} (VNI {}, port {})", self.name, self.vni, self.port);
+        let made = kernel.route(At::Host).change(message, NLM_F_CREATE | NLM_F_EXCL, &doing);
+        made.map_err(|error| self.explain(kernel, error))?;
+        self.finish(kernel).map_err(|error| {
+            if let Err(error) = link::remove(kernel, At::Host, &self.name) {
+                log::error!("undoing: {error}");
+            }
+            self.explain(kernel, error)
+        })
+    }
+
+    /// Alias, settings, MTU, up: in this order, so that whatever ends this early leaves a device that says whose it is.
+    fn finish(&self, kernel: &Kernel) -> Result<()> {
+        let alias = format!("{MARK} {} VTEP {}", self.network, self.mac);
+        let doing = || format!("naming VXLAN device {:?}", self.name);
+        let message = LinkUnspec::new_with_name(&self.name).alias(alias).mtu(self.mtu).build();
+        kernel.route(At::Host).change(RouteNetlinkMessage::NewLink(message), 0, &doing)?;
+        self.sysctls().ensure(kernel)?;
+        link::up(kernel, At::Host, &self.name)
+    }
+
+    /// Nothing that comes out of the tunnel configures this node.
+    fn sysctls(&self) -> Sysctls {
+        let ipv6 = |key: &str| format!("net/ipv6/conf/{}/{key}", self.name);
+        let mut settings = vec![
+            Setting::if_there(ipv6("accept_ra"), "0"),
+            Setting::if_there(ipv6("accept_redirects"), "0"),
+            // No link-local address of its own: nobody could know it.
+            Setting::if_there(ipv6("addr_gen_mode"), "1"),
+        ];
+        if self.addresses.iter().any(IpAddr::is_ipv6) {
+            settings.push(Setting::new(ipv6("disable_ipv6"), "0"));
+        }
+        Sysctls { at: At::Host, settings }
+    }
+
+    /// Exactly the VTEP addresses: those of Pod CIDRs that this node had before are somebody else's now.
+    fn set_addresses(&self, kernel: &Kernel) -> Result<()> {
+        let index = link::index(kernel, At::Host, &self.name)?;
+        let wanted: Vec<Address> = self.addresses.iter().map(|ip| self.address(*ip)).collect();
+        for stale in address::on(kernel, At::Host, index)? {
+            if !wanted.iter().any(|address| address.address == stale) {
+                Address { address: stale, ..self.address(stale.ip()) }.remove(kernel)?;
+            }
+        }
+        wanted.iter().try_for_each(|address| address.ensure(kernel).map(drop))
+    }
+
+    fn address(&self, ip: IpAddr) -> Address {
+        Address {
+            at: At::Host,
+            link: self.name.clone(),
+            address: ip.into(),
+            detect_duplicates: false,
+            neighbors: Others::Keep,
+        }
+    }
+
+    /// Says in the configuration's words what the kernel refused.
+    fn explain(&self, kernel: &Kernel, error: Error) -> Error {
+        if error.is(Errno::EADDRINUSE) {
+            return Error::NotOurs(format!(
+                "UDP port {} is in use by another program (`ss -ulpn` shows which); configure another port on every node",
+                self.port
+            ));
+        }
+        if !error.is(Errno::EEXIST) {
+            return error;
+        }
+        let others = link::all(kernel, At::Host).unwrap_or_default();
+        let same = others
+            .iter()
+            .find(|link| settings(link).is_some_and(|(vni, port, _)| (vni, port) == (self.vni, self.port)));
+        match same {
+            Some(other) => Error::NotOurs(format!(
+                "VNI {} on port {} is in use by device {:?}, which this network did not make; configure another vni",
+                self.vni, self.port, other.name
+            )),
+            None => error,
+        }
+    }
+}

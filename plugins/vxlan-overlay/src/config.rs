@@ -1,0 +1,183 @@
+//! The configuration of `vxlan-overlay`.
+
+use libcni::invocation::ifname_fault;
+use libcni::{About, Dns, Error, Key, Request};
+use serde::Deserialize;
+use verbs::cluster::{Network, Overlay, Reach};
+use verbs::mac::{self, Args, RuntimeConfig};
+
+/// The plugin's keys, those of the node map apart (`nodes::Keys`).
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Config {
+    pub vni: u32,
+    pub port: u16,
+    pub device: Option<String>,
+    pub mtu: u32,
+    pub underlay_device: Option<String>,
+    pub direct_routing: bool,
+    pub ip_masq: bool,
+    pub dns: Dns,
+    pub args: Args,
+    pub runtime_config: RuntimeConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            vni: 1,
+            port: 4789,
+            device: None,
+            mtu: 0,
+            underlay_device: None,
+            direct_routing: false,
+            ip_masq: false,
+            dns: Dns::default(),
+            args: Args::default(),
+            runtime_config: RuntimeConfig::default(),
+        }
+    }
+}
+
+/// What comes to a configured device name for an underlay of IPv6.
+const SUFFIX_6: &str = "-6";
+
+/// Has a plugin before this one wired the Pod? Then there are no addresses to ask for. Told by the configuration alone,
+/// so that DEL knows what ADD knew.
+pub fn is_chained(request: &Request) -> bool {
+    request.config.ipam_type().is_none()
+}
+
+impl Config {
+    /// The network, with its node map.
+    pub fn network(&self, request: &Request) -> Result<Network, Error> {
+        let missing =
+            || Error::config("nodes", "missing", "an overlay needs the node map: a list, or the path of a file");
+        Network::read(request, Reach::Overlay(self.overlay()))?.ok_or_else(missing)
+    }
+
+    fn overlay(&self) -> Overlay {
+        let devices = match &self.device {
+            Some(name) => [name.clone(), format!("{name}{SUFFIX_6}")],
+            None => [format!("vxlan.{}", self.vni), format!("vxlan6.{}", self.vni)],
+        };
+        Overlay {
+            vni: self.vni,
+            port: self.port,
+            devices,
+            mtu: (self.mtu != 0).then_some(self.mtu),
+            underlay_device: self.underlay_device.clone(),
+            direct_routing: self.direct_routing,
+        }
+    }
+
+    /// What must hold beyond types. Nothing has been touched yet.
+    pub fn validate(&self, request: &Request) -> Result<(), Error> {
+        if !(1..1 << 24).contains(&self.vni) {
+            return Err(Error::config("vni", self.vni, "a VNI is from 1 to 16777215"));
+        }
+        if self.port == 0 {
+            return Err(Error::config("port", self.port, "a UDP port is from 1 to 65535"));
+        }
+        self.validate_names()?;
+        let has_prev_result = request.config.object.get("prevResult").is_some_and(|result| !result.is_null());
+        let needs_prev_result = request.invocation.command == libcni::Command::Add;
+        if needs_prev_result && is_chained(request) && !has_prev_result {
+            let why =
+                "first in a chain, vxlan-overlay needs an IPAM plugin that gives addresses: host-local, for example";
+            return Err(Error::config("ipam.type", "missing", why));
+        }
+        if needs_prev_result && !is_chained(request) && has_prev_result {
+            let why = "a plugin before this one has wired the Pod already: remove the ipam section here";
+            return Err(Error::config("ipam.type", "given", why));
+        }
+        mac::requested(request, &self.runtime_config, &self.args).map(drop)
+    }
+
+    fn validate_names(&self) -> Result<(), Error> {
+        for (key, name) in [("device", &self.device), ("underlayDevice", &self.underlay_device)] {
+            if let Some((name, fault)) = name.as_ref().and_then(|name| Some((name, ifname_fault(name)?))) {
+                return Err(Error::config(key, format!("{name:?}"), fault));
+            }
+        }
+        match &self.device {
+            Some(name) if name.len() + SUFFIX_6.len() > 15 => {
+                let why = "longer than 13 bytes: for an underlay of IPv6, \"-6\" comes to it";
+                Err(Error::config("device", format!("{name:?}"), why))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How other nodes' Pods are reached, for GC and `--sync`.
+pub fn reach(request: &Request) -> Result<Reach, Error> {
+    request.config.parse::<Config>().map(|config| Reach::Overlay(config.overlay()))
+}
+
+pub const ABOUT: About = About {
+    name: "vxlan-overlay",
+    version: env!("CARGO_PKG_VERSION"),
+    summary: "the Pods of all nodes in one network, over VXLAN",
+    keys: &[
+        Key {
+            name: "nodes",
+            default: "none: it is needed",
+            help: "the node map: a list, or the path of a file with one",
+        },
+        Key { name: "nodeName", default: "by the machine's addresses", help: "which node of the map this is" },
+        Key {
+            name: "underlayFamily",
+            default: "\"ipv4\"",
+            help: "over which addresses nodes talk that have both: \"ipv4\" or \"ipv6\"",
+        },
+        Key { name: "vni", default: "1", help: "VXLAN network identifier, 1 to 16777215; the same on every node" },
+        Key { name: "port", default: "4789", help: "UDP port; the same on every node" },
+        Key {
+            name: "device",
+            default: "\"vxlan.VNI\", \"vxlan6.VNI\"",
+            help: "the VXLAN device's name; with \"-6\" for an underlay of IPv6",
+        },
+        Key {
+            name: "mtu",
+            default: "the underlay's less 50, or 70 over IPv6",
+            help: "MTU of overlay and Pods, in bytes",
+        },
+        Key { name: "underlayDevice", default: "the one with the node's address", help: "what carries the tunnels" },
+        Key { name: "directRouting", default: "false", help: "route to nodes on the same link, tunnel to the others" },
+        Key { name: "ipMasq", default: "false", help: "masquerade what Pods send beyond the cluster" },
+        Key {
+            name: "ipam",
+            default: "none: after bridge or routed-veth",
+            help: "first in a chain: the IPAM plugin and its keys; the Pod is wired as routed-veth does",
+        },
+        Key { name: "dns", default: "what IPAM says", help: "name resolution, handed to the runtime" },
+        Key {
+            name: "args.cni.mac",
+            default: "0a:58: and the address",
+            help: "first in a chain: the Pod's MAC address",
+        },
+        Key {
+            name: "runtimeConfig.mac",
+            default: "0a:58: and the address",
+            help: "the same as a capability; wins over args.cni.mac",
+        },
+    ],
+    example: r#"
+{
+  "cniVersion": "1.0.0",
+  "cniVersions": ["1.0.0", "1.1.0"],
+  "name": "pods",
+  "plugins": [
+    {
+      "type": "vxlan-overlay",
+      "ipMasq": true,
+      "nodes": [
+        { "name": "node-0", "addresses": ["10.240.0.4"], "podCIDRs": ["10.244.0.0/24"] },
+        { "name": "node-1", "addresses": ["10.240.0.5"], "podCIDRs": ["10.244.1.0/24"] }
+      ],
+      "ipam": { "type": "host-local" }
+    }
+  ]
+}"#,
+};
