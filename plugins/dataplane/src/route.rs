@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
-use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
     RouteType,
@@ -63,7 +63,9 @@ impl Object for Route {
         let index = link::index(kernel, self.at, &self.link)?;
         let message = RouteNetlinkMessage::NewRoute(self.message(index));
         let doing = || format!("adding {}", self.words());
-        let flags = NLM_F_CREATE | if self.options.replace { NLM_F_REPLACE } else { NLM_F_EXCL };
+        // A second interface of a Pod has its own default route behind the first's: when the first is deleted, it
+        // stands in. The very same route is still refused as existing.
+        let flags = NLM_F_CREATE | if self.options.replace { NLM_F_REPLACE } else { NLM_F_APPEND };
         match kernel.route(self.at).change(message, flags, &doing) {
             Ok(()) => Ok(Made::New),
             Err(error) if error.is(Errno::EEXIST) => Ok(Made::Already),
