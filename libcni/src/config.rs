@@ -8,6 +8,7 @@ use std::io::Read;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use serde_path_to_error::Segment;
 
 use crate::error::{Error, code};
 use crate::invocation::{AttachmentId, identifier_fault};
@@ -77,7 +78,15 @@ impl Config {
     /// What a plugin understands of the configuration, as its own type. Unknown keys are the type's
     /// business (serde ignores them unless told otherwise); a value that does not fit is code 7.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        parse_at(&Value::Object(self.object.clone()), "")
+        // By reference: an inline node map may be most of the object.
+        serde_path_to_error::deserialize(&self.object).map_err(|error| {
+            let mut path = error.path().iter();
+            let culprit = match path.next() {
+                Some(Segment::Map { key }) => self.object.get(key).and_then(|value| lookup(value, path)),
+                _ => None,
+            };
+            misfit(&error, "", culprit)
+        })
     }
 
     /// `prevResult`, read in the configuration's version or the one it names itself.
@@ -120,19 +129,20 @@ impl Config {
 
 /// Deserializes `value`, which stands at the key `at`; an error names key and value (code 7).
 pub fn parse_at<T: DeserializeOwned>(value: &Value, at: &str) -> Result<T, Error> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        let path = if path == "." { String::new() } else { path };
-        let culprit = lookup(value, error.path());
-        let key = [at, path.as_str()].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".");
-        Error::config(&key, culprit.map_or_else(|| "missing".to_owned(), shorten), error.inner())
-    })
+    serde_path_to_error::deserialize(value).map_err(|error| misfit(&error, at, lookup(value, error.path().iter())))
+}
+
+/// A value that does not fit, below the key `at`.
+fn misfit(error: &serde_path_to_error::Error<serde_json::Error>, at: &str, culprit: Option<&Value>) -> Error {
+    let path = error.path().to_string();
+    let path = if path == "." { String::new() } else { path };
+    let key = [at, path.as_str()].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".");
+    Error::config(&key, culprit.map_or_else(|| "missing".to_owned(), shorten), error.inner())
 }
 
 /// The value at a path of serde_path_to_error.
-fn lookup<'a>(value: &'a Value, path: &serde_path_to_error::Path) -> Option<&'a Value> {
-    use serde_path_to_error::Segment;
-    path.iter().try_fold(value, |value, segment| match segment {
+fn lookup<'a, 'b>(value: &'a Value, mut path: impl Iterator<Item = &'b Segment>) -> Option<&'a Value> {
+    path.try_fold(value, |value, segment| match segment {
         Segment::Seq { index } => value.get(index),
         Segment::Map { key } => value.get(key),
         Segment::Enum { .. } | Segment::Unknown => Some(value),

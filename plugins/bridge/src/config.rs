@@ -2,8 +2,7 @@
 
 use libcni::{About, Dns, Error, Key, Request};
 use serde::Deserialize;
-use verbs::cluster::{Network, Reach};
-use verbs::mac::{self, Args, RuntimeConfig};
+use verbs::{keys, mac};
 
 /// The plugin's keys. Numbers that are 0 count as not given, as in the reference.
 #[derive(Debug, Deserialize)]
@@ -25,10 +24,7 @@ pub struct Config {
     pub enabledad: bool,
     pub disable_container_interface: bool,
     pub port_isolation: bool,
-    pub node_routes: Option<bool>,
     pub dns: Dns,
-    pub args: Args,
-    pub runtime_config: RuntimeConfig,
 }
 
 impl Default for Config {
@@ -50,10 +46,7 @@ impl Default for Config {
             enabledad: false,
             disable_container_interface: false,
             port_isolation: false,
-            node_routes: None,
             dns: Dns::default(),
-            args: Args::default(),
-            runtime_config: RuntimeConfig::default(),
         }
     }
 }
@@ -77,11 +70,6 @@ impl Config {
         self.is_gateway || self.is_default_gateway
     }
 
-    /// The MTU asked for, in bytes.
-    pub fn mtu(&self) -> Option<u32> {
-        (self.mtu != 0).then_some(self.mtu)
-    }
-
     /// The VLAN of the Pod's untagged frames.
     pub fn vlan(&self) -> Option<u16> {
         (self.vlan != 0).then_some(self.vlan)
@@ -92,15 +80,6 @@ impl Config {
         self.vlan_trunk.iter().enumerate().map(|(at, entry)| entry.range(at)).collect()
     }
 
-    /// The network's node map, if it has one.
-    pub fn network(&self, request: &Request) -> Result<Option<Network>, Error> {
-        Network::read(request, self.reach())
-    }
-
-    fn reach(&self) -> Reach {
-        if self.node_routes.unwrap_or(true) { Reach::NodeRoutes } else { Reach::Routers }
-    }
-
     /// What must hold beyond types. Nothing has been touched yet.
     pub fn validate(&self, request: &Request) -> Result<(), Error> {
         if let Some(fault) = libcni::invocation::ifname_fault(&self.bridge) {
@@ -109,12 +88,8 @@ impl Config {
         if self.hairpin_mode && self.promisc_mode {
             return Err(Error::config("hairpinMode", true, "can't be combined with promiscMode"));
         }
-        if self.mtu != 0 && !(68..=65535).contains(&self.mtu) {
-            return Err(Error::config("mtu", self.mtu, "an MTU is from 68 to 65535 bytes"));
-        }
-        if self.node_routes.is_some() && !request.config.object.contains_key("nodes") {
-            return Err(Error::config("nodeRoutes", "given", "says something only together with nodes"));
-        }
+        keys::validate_mtu(self.mtu)?;
+        keys::validate_node_routes(request)?;
         self.validate_masquerade()?;
         self.validate_vlans()?;
         let has_ipam = request.config.ipam_type().is_some();
@@ -128,7 +103,7 @@ impl Config {
         if request.config.object.contains_key("ipam") && !has_ipam && !is_empty_section(request) {
             return Err(Error::config("ipam.type", "missing", "which IPAM plugin? host-local, for example"));
         }
-        mac::requested(request, &self.runtime_config, &self.args).map(drop)
+        mac::requested(request).map(drop)
     }
 
     fn validate_masquerade(&self) -> Result<(), Error> {
@@ -160,11 +135,6 @@ impl Config {
         }
         self.trunk().map(drop)
     }
-}
-
-/// How other nodes' Pods are reached, for GC and `--sync`.
-pub fn reach(request: &Request) -> Result<Reach, Error> {
-    request.config.parse::<Config>().map(|config| config.reach())
 }
 
 /// `"ipam": {}` is layer 2 only, like no section at all.
@@ -204,7 +174,7 @@ pub const ABOUT: About = About {
         Key { name: "forceAddress", default: "false", help: "replace another address of the subnet on the bridge" },
         Key { name: "ipMasq", default: "false", help: "masquerade what Pods send beyond their subnet" },
         Key { name: "ipMasqBackend", default: "\"nftables\"", help: "how; nothing else is supported" },
-        Key { name: "mtu", default: "the kernel's, 1500", help: "MTU of the Pod's interface, in bytes" },
+        keys::MTU,
         Key { name: "hairpinMode", default: "false", help: "let a Pod reach itself through the bridge" },
         Key { name: "promiscMode", default: "false", help: "set the bridge to promiscuous mode" },
         Key { name: "vlan", default: "none", help: "VLAN of the Pod's untagged frames, 1 to 4094" },
@@ -222,21 +192,13 @@ pub const ABOUT: About = About {
             help: "leave the Pod's interface down (without ipam)",
         },
         Key { name: "portIsolation", default: "false", help: "Pods can't talk to each other on layer 2" },
-        Key {
-            name: "nodes",
-            default: "none: one node",
-            help: "the node map: a list, or the path of a file with one; ranges of host-local come from it",
-        },
-        Key { name: "nodeRoutes", default: "true", help: "routes to other nodes' Pod CIDRs; false: routers have them" },
-        Key { name: "nodeName", default: "by the machine's addresses", help: "which node of the map this is" },
-        Key { name: "dns", default: "what IPAM says", help: "name resolution, handed to the runtime" },
-        Key {
-            name: "ipam",
-            default: "none: layer 2 only",
-            help: "the IPAM plugin and its keys: {\"type\": \"host-local\", …}",
-        },
-        Key { name: "args.cni.mac", default: "random", help: "MAC address of the Pod's interface" },
-        Key { name: "runtimeConfig.mac", default: "random", help: "the same as a capability; wins over args.cni.mac" },
+        keys::NODES,
+        keys::NODE_ROUTES,
+        keys::NODE_NAME,
+        keys::DNS,
+        keys::ipam("none: layer 2 only"),
+        mac::args_key("random"),
+        mac::runtime_key("random"),
     ],
     example: r#"
 {

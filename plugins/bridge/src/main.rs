@@ -17,7 +17,7 @@ use libcni::plugin::Operator;
 use libcni::{About, Attachment, AttachmentId, CniResult, Error, Interface, Kind, Plugin, Request};
 use verbs::cluster::{self, Network};
 use verbs::ipam::{self, Lease};
-use verbs::{check, removal, status, told, wire};
+use verbs::{check, keys, removal, status, told, wire};
 
 use crate::config::Config;
 use crate::plan::Wiring;
@@ -33,21 +33,17 @@ impl Plugin for Bridge {
 
     const ABOUT: About = config::ABOUT;
     const KIND: Kind = Kind::Interface;
-    const OPERATOR: Option<Operator> = Some(Operator {
-        option: "--sync",
-        help: cluster::SYNC_HELP,
-        run: |request| cluster::sync_command(request, &config::reach),
-    });
+    const OPERATOR: Option<Operator> =
+        Some(cluster::operator(|request| cluster::sync_command(request, &keys::reach_by_node_routes)));
 
     fn validate(request: &Request, config: &Config) -> Result<(), Error> {
         config.validate(request)
     }
 
     fn add(request: &Request, config: Config, attachment: &Attachment) -> Result<CniResult, Error> {
-        let mut kernel = Kernel::open().map_err(told)?;
-        kernel.enter_pod(attachment.netns()?).map_err(told)?;
+        let kernel = wire::kernel(attachment)?;
         wire::refuse_second(&kernel, request, &attachment.id)?;
-        let network = config.network(request)?;
+        let network = keys::network_by_node_routes(request)?;
         let followed = network.map(|network| network.follow(&kernel, config.ip_masq)).transpose()?;
         let inside = followed.and_then(|followed| followed.inside);
         let lease = Lease::take(request)?;
@@ -57,9 +53,8 @@ impl Plugin for Bridge {
 
     fn check(request: &Request, config: Config, attachment: &Attachment) -> Result<(), Error> {
         let expected = check::expected(request, attachment, &config.bridge)?;
-        let mut kernel = Kernel::open().map_err(told)?;
-        kernel.enter_pod(attachment.netns()?).map_err(told)?;
-        let inside = config.network(request)?.map(|network| network.check(&kernel)).transpose()?;
+        let kernel = wire::kernel(attachment)?;
+        let inside = keys::network_by_node_routes(request)?.map(|network| network.check(&kernel)).transpose()?;
         let inside = inside.and_then(|followed| followed.inside).filter(|_| config.ip_masq);
         Wiring::expected(request, &config, attachment, &expected, inside)?.check_plan().check(&kernel).map_err(told)?;
         expected.check_links(&kernel)?;
@@ -71,7 +66,7 @@ impl Plugin for Bridge {
     }
 
     fn gc(request: &Request, valid: &[AttachmentId]) -> Result<(), Error> {
-        removal::gc_and(request, valid, &|kernel| Network::sync_if_any(request, &config::reach, kernel))
+        removal::gc_and(request, valid, &|kernel| Network::sync_if_any(request, &keys::reach_by_node_routes, kernel))
     }
 
     fn status(request: &Request, config: Config) -> Result<(), Error> {
@@ -80,7 +75,7 @@ impl Plugin for Bridge {
         if config.has_gateway() {
             status::warn_of_dropped_forwarding(&kernel);
         }
-        if let Some(network) = config.network(request).map_err(cluster::limited)? {
+        if let Some(network) = keys::network_by_node_routes(request).map_err(cluster::limited)? {
             network.status(&kernel)?;
         }
         ipam::status(request)

@@ -11,12 +11,12 @@ use dataplane::spoofcheck::SpoofCheck;
 use dataplane::sysctl::{Forwarding, Setting, Sysctls};
 use dataplane::veth::{End, Port, Veth};
 use dataplane::vlan::{PortVlans, VlanGateway};
-use dataplane::{At, Kernel, Mac, Owner, Plan, link};
+use dataplane::{At, Kernel, Mac, Owner, Plan};
 use ipnetwork::IpNetwork;
 use libcni::{Attachment, CniResult, Error, Interface, Request, Route};
 use verbs::check::Expected;
 use verbs::pod::PodInterface;
-use verbs::{mac, wire};
+use verbs::{keys, mac, wire};
 
 use crate::config::Config;
 
@@ -42,7 +42,7 @@ impl<'a> Wiring<'a> {
         inside: Option<Inside>,
     ) -> Result<Self, Error> {
         complete(config, &mut addresses)?;
-        let pod_mac = wire::pod_mac(mac::requested(request, &config.runtime_config, &config.args)?);
+        let pod_mac = wire::pod_mac(mac::requested(request)?);
         let owner = wire::owner(request, &attachment.id);
         let host = End { name: owner.host_end(), mac: Mac::random() };
         let pod = End { name: attachment.id.ifname.clone(), mac: pod_mac };
@@ -88,7 +88,7 @@ impl<'a> Wiring<'a> {
             config,
             trunk: config.trunk()?,
             owner: label.owner,
-            veth: Veth { host, pod, mtu: config.mtu(), port: Some(port), label },
+            veth: Veth { host, pod, mtu: keys::mtu(config.mtu), port: Some(port), label },
             sandbox: attachment.sandbox(),
             addresses,
         })
@@ -136,20 +136,10 @@ impl<'a> Wiring<'a> {
 
     /// The result's interfaces as the kernel has them: bridge, host end, Pod end.
     pub fn interfaces(&self, kernel: &Kernel) -> Result<[Interface; 3], dataplane::Error> {
-        let read = |at, name: &str, sandbox: &str| {
-            let link = link::expect(kernel, at, name)?;
-            Ok(Interface {
-                name: link.name,
-                mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-                mtu: Some(link.mtu),
-                sandbox: sandbox.to_owned(),
-                ..Interface::default()
-            })
-        };
         Ok([
-            read(At::Host, &self.config.bridge, "")?,
-            read(At::Host, &self.veth.host.name, "")?,
-            read(At::Pod, &self.veth.pod.name, &self.sandbox)?,
+            wire::interface(kernel, At::Host, &self.config.bridge, "")?,
+            wire::interface(kernel, At::Host, &self.veth.host.name, "")?,
+            wire::interface(kernel, At::Pod, &self.veth.pod.name, &self.sandbox)?,
         ])
     }
 

@@ -14,7 +14,7 @@ use libcni::{About, Attachment, AttachmentId, CniResult, Command, Error, Kind, P
 use verbs::cluster::{self, Network};
 use verbs::ipam::{self, Lease};
 use verbs::routed::{self, Wiring};
-use verbs::{check, mac, removal, status, told, wire};
+use verbs::{check, keys, mac, removal, status, told, wire};
 
 use crate::config::Config;
 
@@ -29,40 +29,35 @@ impl Plugin for RoutedVeth {
 
     const ABOUT: About = config::ABOUT;
     const KIND: Kind = Kind::Interface;
-    const OPERATOR: Option<Operator> = Some(Operator {
-        option: "--sync",
-        help: cluster::SYNC_HELP,
-        run: |request| cluster::sync_command(request, &config::reach),
-    });
+    const OPERATOR: Option<Operator> =
+        Some(cluster::operator(|request| cluster::sync_command(request, &keys::reach_by_node_routes)));
 
     fn validate(request: &Request, config: &Config) -> Result<(), Error> {
         config.validate(request)
     }
 
     fn add(request: &Request, config: Config, attachment: &Attachment) -> Result<CniResult, Error> {
-        let network = config.network(request)?;
-        let mut kernel = Kernel::open().map_err(told)?;
-        kernel.enter_pod(attachment.netns()?).map_err(told)?;
+        let network = keys::network_by_node_routes(request)?;
+        let kernel = wire::kernel(attachment)?;
         wire::refuse_second(&kernel, request, &attachment.id)?;
         let followed = network.map(|network| network.follow(&kernel, config.ip_masq)).transpose()?;
         let lease = Lease::take(request)?;
         let wish = routed::Wish {
-            mtu: config.mtu(),
+            mtu: keys::mtu(config.mtu),
             masquerade: config.ip_masq,
             inside: followed.and_then(|followed| followed.inside),
             dns: config.dns,
-            mac: mac::requested(request, &config.runtime_config, &config.args)?,
+            mac: mac::requested(request)?,
         };
         let wired = Wiring::new(request, attachment, lease.result.clone(), wish)
             .and_then(|wiring| routed::wire(wiring, &kernel, request.config.prev_result()?.unwrap_or_default()));
         wired.map_err(|error| lease.give_back(removal::undo_unanswered(request, attachment, error)))
     }
 
-    fn check(request: &Request, config: Config, attachment: &Attachment) -> Result<(), Error> {
+    fn check(request: &Request, _config: Config, attachment: &Attachment) -> Result<(), Error> {
         let expected = check::expected(request, attachment, "")?;
-        let mut kernel = Kernel::open().map_err(told)?;
-        kernel.enter_pod(attachment.netns()?).map_err(told)?;
-        let followed = config.network(request)?.map(|network| network.check(&kernel)).transpose()?;
+        let kernel = wire::kernel(attachment)?;
+        let followed = keys::network_by_node_routes(request)?.map(|network| network.check(&kernel)).transpose()?;
         let inside = followed.and_then(|followed| followed.inside);
         let wiring = Wiring::expected(request, attachment, &kernel, &expected, inside)?;
         wiring.check_plan().check(&kernel).map_err(told)?;
@@ -75,12 +70,12 @@ impl Plugin for RoutedVeth {
     }
 
     fn gc(request: &Request, valid: &[AttachmentId]) -> Result<(), Error> {
-        removal::gc_and(request, valid, &|kernel| Network::sync_if_any(request, &config::reach, kernel))
+        removal::gc_and(request, valid, &|kernel| Network::sync_if_any(request, &keys::reach_by_node_routes, kernel))
     }
 
-    fn status(request: &Request, config: Config) -> Result<(), Error> {
+    fn status(request: &Request, _config: Config) -> Result<(), Error> {
         let kernel = Kernel::open().map_err(|error| ipam::unavailable(told(error)))?;
-        if let Some(network) = config.network(request).map_err(cluster::limited)? {
+        if let Some(network) = keys::network_by_node_routes(request).map_err(cluster::limited)? {
             network.status(&kernel)?;
         }
         status::warn_of_dropped_forwarding(&kernel);

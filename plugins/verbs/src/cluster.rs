@@ -18,6 +18,7 @@ use dataplane::peers::Changes;
 use dataplane::sysctl::Forwarding;
 use dataplane::witness::Witness;
 use dataplane::{Kernel, Object, link};
+use libcni::plugin::Operator;
 use libcni::{Error, Request, code};
 use nodes::{Cluster, Keys};
 
@@ -189,8 +190,10 @@ impl Network {
     }
 }
 
-/// `--sync`, without the part that says how to read the plugin's configuration.
-pub const SYNC_HELP: &str = "bring this node to what the list's node map says now; no Pod is touched";
+/// `--sync`: `run` is [`sync_command`], with how to read the plugin's configuration.
+pub const fn operator(run: fn(&Request) -> Result<String, Error>) -> Operator {
+    Operator { option: "--sync", help: "bring this node to what the list's node map says now; no Pod is touched", run }
+}
 
 /// `--sync`: what an operator runs, or a systemd path unit, when the map changed. Says what it did.
 pub fn sync_command(request: &Request, reach: &dyn Fn(&Request) -> Result<Reach, Error>) -> Result<String, Error> {

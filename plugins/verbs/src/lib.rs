@@ -9,6 +9,7 @@ pub mod check;
 pub mod cluster;
 pub mod error;
 pub mod ipam;
+pub mod keys;
 pub mod mac;
 pub mod pod;
 pub mod removal;

@@ -2,36 +2,52 @@
 //! (the conventions' order: what a capability says wins).
 
 use dataplane::Mac;
-use libcni::{Error, Request};
+use libcni::{Error, Key, Request};
 use serde::Deserialize;
 
-/// `runtimeConfig`, as far as an interface plugin reads it.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct RuntimeConfig {
-    /// The capability `mac`.
-    #[serde(default)]
-    pub mac: String,
+/// The keys that say it, as far as an interface plugin reads them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Keys {
+    runtime_config: RuntimeConfig,
+    args: Args,
 }
 
-/// `args`, as far as an interface plugin reads it.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct Args {
-    /// The conventions' own part.
-    #[serde(default)]
-    pub cni: ArgsCni,
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RuntimeConfig {
+    mac: String,
 }
 
-/// `args.cni`.
-#[derive(Clone, Debug, Default, Deserialize)]
-pub struct ArgsCni {
-    /// A hardware address for the Pod's interface.
-    #[serde(default)]
-    pub mac: String,
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Args {
+    cni: ArgsCni,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ArgsCni {
+    mac: String,
+}
+
+/// The default of a routed wire.
+pub const BY_ADDRESS: &str = "0a:58: and the address";
+
+/// `args.cni.mac`, for `--help`; `default` is what the address is when nobody asks for one.
+pub const fn args_key(default: &'static str) -> Key {
+    Key { name: "args.cni.mac", default, help: "MAC address of the Pod's interface" }
+}
+
+/// `runtimeConfig.mac`, for `--help`.
+pub const fn runtime_key(default: &'static str) -> Key {
+    Key { name: "runtimeConfig.mac", default, help: "the same as a capability; wins over args.cni.mac" }
 }
 
 /// The address asked for, if one is. A wrong one is code 7, or 4 if it stands in CNI_ARGS.
-pub fn requested(request: &Request, runtime_config: &RuntimeConfig, args: &Args) -> Result<Option<Mac>, Error> {
-    for (key, text) in [("runtimeConfig.mac", &runtime_config.mac), ("args.cni.mac", &args.cni.mac)] {
+pub fn requested(request: &Request) -> Result<Option<Mac>, Error> {
+    let keys: Keys = request.config.parse()?;
+    for (key, text) in [("runtimeConfig.mac", &keys.runtime_config.mac), ("args.cni.mac", &keys.args.cni.mac)] {
         if !text.is_empty() {
             return text.parse().map(Some).map_err(|why| Error::config(key, format!("{text:?}"), why));
         }

@@ -60,24 +60,35 @@ impl PodInterface<'_> {
     }
 
     fn route(&self, route: &ResultRoute, result: &CniResult) -> Route {
-        // A route to what is on the link says so by its scope, and wants no next hop (RT_SCOPE_LINK).
-        let on_the_link = route.scope == Some(253);
-        let gateway = route.gw.or_else(|| if on_the_link { None } else { gateway_of(route, result) });
+        let gateway = route.gw.or_else(|| if is_on_the_link(route) { None } else { gateway_of(route, result) });
         Route {
             at: At::Pod,
             link: self.name.to_owned(),
             dst: route.dst,
             gateway,
             on_link: false,
-            options: Options {
-                mtu: route.mtu,
-                advmss: route.advmss,
-                priority: route.priority,
-                table: route.table,
-                scope: route.scope,
-                ..Options::default()
-            },
+            options: options(route),
         }
+    }
+}
+
+/// RT_SCOPE_LINK of include/uapi/linux/rtnetlink.h.
+pub(crate) const ON_THE_LINK: u8 = 253;
+
+/// A route to what is on the link says so by its scope, and wants no next hop.
+pub(crate) fn is_on_the_link(route: &ResultRoute) -> bool {
+    route.scope == Some(ON_THE_LINK)
+}
+
+/// What a result's route says beside destination and next hop.
+pub(crate) fn options(route: &ResultRoute) -> Options {
+    Options {
+        mtu: route.mtu,
+        advmss: route.advmss,
+        priority: route.priority,
+        table: route.table,
+        scope: route.scope,
+        ..Options::default()
     }
 }
 

@@ -22,14 +22,12 @@ use libcni::{Attachment, CniResult, Dns, Error, Interface, IpConfig, Request, Ro
 
 use crate::check::Expected;
 use crate::error::told;
+use crate::pod::{ON_THE_LINK, is_on_the_link, options};
 use crate::wire;
 
 /// The Pod's next hops. Link-local, so they can be the same on every wire.
 const NEXT_HOP_4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const NEXT_HOP_6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
-
-/// RT_SCOPE_LINK: a route without a next hop.
-const ON_THE_LINK: u8 = 253;
 
 /// What a plugin says of a Pod's wire.
 #[derive(Debug, Default)]
@@ -150,17 +148,8 @@ impl Wiring {
 
     /// The result's interfaces as the kernel has them: node's end, Pod's end.
     pub fn interfaces(&self, kernel: &Kernel) -> Result<[Interface; 2], dataplane::Error> {
-        let read = |at, name: &str, sandbox: &str| {
-            let link = link::expect(kernel, at, name)?;
-            Ok(Interface {
-                name: link.name,
-                mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
-                mtu: Some(link.mtu),
-                sandbox: sandbox.to_owned(),
-                ..Interface::default()
-            })
-        };
-        Ok([read(At::Host, &self.veth.host.name, "")?, read(At::Pod, &self.veth.pod.name, &self.sandbox)?])
+        let (host, pod) = (&self.veth.host.name, &self.veth.pod.name);
+        Ok([wire::interface(kernel, At::Host, host, "")?, wire::interface(kernel, At::Pod, pod, &self.sandbox)?])
     }
 
     fn has(&self, ipv4: bool) -> bool {
@@ -242,16 +231,9 @@ impl Wiring {
             at: At::Pod,
             link: self.veth.pod.name.clone(),
             dst: route.dst,
-            gateway: if to_next_hop || route.scope == Some(ON_THE_LINK) { None } else { route.gw },
+            gateway: if to_next_hop || is_on_the_link(route) { None } else { route.gw },
             on_link: false,
-            options: Options {
-                mtu: route.mtu,
-                advmss: route.advmss,
-                priority: route.priority,
-                table: route.table,
-                scope: route.scope,
-                ..Options::default()
-            },
+            options: options(route),
         }
     }
 }
@@ -294,7 +276,7 @@ fn routed(from_ipam: CniResult, dns: Dns) -> CniResult {
         }
     }
     for route in from_ipam.routes {
-        let gw = if route.scope == Some(ON_THE_LINK) { None } else { Some(next_hop(route.dst.is_ipv4())) };
+        let gw = if is_on_the_link(&route) { None } else { Some(next_hop(route.dst.is_ipv4())) };
         result.routes.push(ResultRoute { gw, ..route });
     }
     result

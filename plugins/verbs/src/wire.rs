@@ -3,13 +3,32 @@
 use dataplane::owner::Label;
 use dataplane::{At, Error as KernelError, Kernel, Mac, Owner, link};
 use ipnetwork::IpNetwork;
-use libcni::{AttachmentId, Error, Request};
+use libcni::{Attachment, AttachmentId, Error, Interface, Request};
 
 use crate::error::told;
+
+/// Node and Pod of an attachment, which must have a namespace.
+pub fn kernel(attachment: &Attachment) -> Result<Kernel, Error> {
+    let mut kernel = Kernel::open().map_err(told)?;
+    kernel.enter_pod(attachment.netns()?).map_err(told)?;
+    Ok(kernel)
+}
 
 /// The owner of everything that belongs to an attachment of the request's network.
 pub fn owner(request: &Request, attachment: &AttachmentId) -> Owner {
     Owner::new(&request.config.name, &attachment.to_string())
+}
+
+/// An interface of the result, as the kernel has it; `sandbox` is empty for one on the node.
+pub fn interface(kernel: &Kernel, at: At, name: &str, sandbox: &str) -> Result<Interface, KernelError> {
+    let link = link::expect(kernel, at, name)?;
+    Ok(Interface {
+        name: link.name,
+        mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
+        mtu: Some(link.mtu),
+        sandbox: sandbox.to_owned(),
+        ..Interface::default()
+    })
 }
 
 /// What the alias of the attachment's host end says.

@@ -4,7 +4,7 @@ use libcni::invocation::ifname_fault;
 use libcni::{About, Dns, Error, Key, Request};
 use serde::Deserialize;
 use verbs::cluster::{Network, Overlay, Reach};
-use verbs::mac::{self, Args, RuntimeConfig};
+use verbs::{keys, mac};
 
 /// The plugin's keys, those of the node map apart (`nodes::Keys`).
 #[derive(Debug, Deserialize)]
@@ -18,8 +18,6 @@ pub struct Config {
     pub direct_routing: bool,
     pub ip_masq: bool,
     pub dns: Dns,
-    pub args: Args,
-    pub runtime_config: RuntimeConfig,
 }
 
 impl Default for Config {
@@ -33,8 +31,6 @@ impl Default for Config {
             direct_routing: false,
             ip_masq: false,
             dns: Dns::default(),
-            args: Args::default(),
-            runtime_config: RuntimeConfig::default(),
         }
     }
 }
@@ -91,7 +87,7 @@ impl Config {
             let why = "a plugin before this one has wired the Pod already: remove the ipam section here";
             return Err(Error::config("ipam.type", "given", why));
         }
-        mac::requested(request, &self.runtime_config, &self.args).map(drop)
+        mac::requested(request).map(drop)
     }
 
     fn validate_names(&self) -> Result<(), Error> {
@@ -125,7 +121,7 @@ pub const ABOUT: About = About {
             default: "none: it is needed",
             help: "the node map: a list, or the path of a file with one",
         },
-        Key { name: "nodeName", default: "by the machine's addresses", help: "which node of the map this is" },
+        keys::NODE_NAME,
         Key {
             name: "underlayFamily",
             default: "\"ipv4\"",
@@ -151,17 +147,9 @@ pub const ABOUT: About = About {
             default: "none: after bridge or routed-veth",
             help: "first in a chain: the IPAM plugin and its keys; the Pod is wired as routed-veth does",
         },
-        Key { name: "dns", default: "what IPAM says", help: "name resolution, handed to the runtime" },
-        Key {
-            name: "args.cni.mac",
-            default: "0a:58: and the address",
-            help: "first in a chain: the Pod's MAC address",
-        },
-        Key {
-            name: "runtimeConfig.mac",
-            default: "0a:58: and the address",
-            help: "the same as a capability; wins over args.cni.mac",
-        },
+        keys::DNS,
+        mac::args_key(mac::BY_ADDRESS),
+        mac::runtime_key(mac::BY_ADDRESS),
     ],
     example: r#"
 {

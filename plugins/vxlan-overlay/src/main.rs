@@ -30,11 +30,8 @@ impl Plugin for VxlanOverlay {
 
     const ABOUT: About = config::ABOUT;
     const KIND: Kind = Kind::Interface;
-    const OPERATOR: Option<Operator> = Some(Operator {
-        option: "--sync",
-        help: cluster::SYNC_HELP,
-        run: |request| cluster::sync_command(request, &config::reach),
-    });
+    const OPERATOR: Option<Operator> =
+        Some(cluster::operator(|request| cluster::sync_command(request, &config::reach)));
 
     fn validate(request: &Request, config: &Config) -> Result<(), Error> {
         config.validate(request)
@@ -42,8 +39,7 @@ impl Plugin for VxlanOverlay {
 
     fn add(request: &Request, config: Config, attachment: &Attachment) -> Result<CniResult, Error> {
         let network = config.network(request)?;
-        let mut kernel = Kernel::open().map_err(told)?;
-        kernel.enter_pod(attachment.netns()?).map_err(told)?;
+        let kernel = wire::kernel(attachment)?;
         match config::is_chained(request) {
             true => chained::add(request, &config, attachment, &kernel, &network),
             false => add_first(request, config, attachment, &kernel, &network),
@@ -52,8 +48,7 @@ impl Plugin for VxlanOverlay {
 
     fn check(request: &Request, config: Config, attachment: &Attachment) -> Result<(), Error> {
         let expected = check::expected(request, attachment, "")?;
-        let mut kernel = Kernel::open().map_err(told)?;
-        kernel.enter_pod(attachment.netns()?).map_err(told)?;
+        let kernel = wire::kernel(attachment)?;
         let followed = config.network(request)?.check(&kernel)?;
         chained::check_mtu(&kernel, &attachment.id.ifname, followed.mtu)?;
         if config::is_chained(request) {
@@ -101,7 +96,7 @@ fn add_first(
         masquerade: config.ip_masq,
         inside: followed.inside,
         dns: config.dns,
-        mac: mac::requested(request, &config.runtime_config, &config.args)?,
+        mac: mac::requested(request)?,
     };
     let wired = Wiring::new(request, attachment, lease.result.clone(), wish)
         .and_then(|wiring| routed::wire(wiring, kernel, CniResult::default()));

@@ -1,0 +1,194 @@
+//! Changes that happen together: all of a transaction, or none.
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_netfilter::nftables::{
+    ChainAttribute, ChainMessage, DataAttribute, Hook, HookNumber, InetHookNumber, ListAttribute, NfTablesMessage,
+    RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementFlags, SetElementList, SetFlags,
+    SetMessage, TableAttribute, TableMessage,
+};
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
+use nix::errno::Errno;
+
+use super::{Element, Expression, Interval, TABLE, after, in_set};
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+
+/// NFNL_SUBSYS_NFTABLES: which subsystem a batch is for.
+const SUBSYSTEM: u16 = 10;
+
+/// A base chain's place.
+#[derive(Clone, Copy, Debug)]
+pub struct BaseChain {
+    /// `nat`, `filter`.
+    pub kind: &'static str,
+    /// At which hook.
+    pub hook: InetHookNumber,
+    /// In which order among the chains there.
+    pub priority: i32,
+}
+
+/// Changes that happen together.
+#[derive(Debug)]
+pub struct Transaction {
+    family: NetfilterProtoFamily,
+    changes: Vec<NetlinkMessage<NetfilterMessage>>,
+}
+
+impl Transaction {
+    pub(super) fn new(family: NetfilterProtoFamily) -> Self {
+        Transaction { family, changes: Vec::new() }
+    }
+
+    /// The table itself.
+    pub fn table(&mut self) {
+        let attributes = vec![TableAttribute::Name(TABLE.to_owned())];
+        self.push(NfTablesMessage::NewTable(TableMessage { attributes }), NLM_F_CREATE);
+    }
+
+    /// A chain that is new (EEXIST if not): a base chain, or one to jump to.
+    pub fn chain(&mut self, name: &str, base: Option<BaseChain>) {
+        let mut attributes = vec![ChainAttribute::Table(TABLE.to_owned()), ChainAttribute::Name(name.to_owned())];
+        if let Some(base) = base {
+            attributes.push(ChainAttribute::Hook(vec![
+                Hook::Number(HookNumber::Inet(base.hook)),
+                Hook::Priority(base.priority as u32),
+            ]));
+            attributes.push(ChainAttribute::Type(base.kind.to_owned()));
+        }
+        self.push(NfTablesMessage::NewChain(ChainMessage { attributes }), NLM_F_CREATE | NLM_F_EXCL);
+    }
+
+    /// A chain to jump to that may be there already; what is in it goes.
+    pub fn empty_chain(&mut self, name: &str) {
+        let attributes = vec![ChainAttribute::Table(TABLE.to_owned()), ChainAttribute::Name(name.to_owned())];
+        self.push(NfTablesMessage::NewChain(ChainMessage { attributes }), NLM_F_CREATE);
+        let attributes = vec![RuleAttribute::Table(TABLE.to_owned()), RuleAttribute::Chain(name.to_owned())];
+        self.push(NfTablesMessage::DeleteRule(RuleMessage { attributes }), 0);
+    }
+
+    /// A rule at the end of a chain.
+    pub fn rule(&mut self, chain: &str, expressions: Vec<Expression>) {
+        let attributes = vec![
+            RuleAttribute::Table(TABLE.to_owned()),
+            RuleAttribute::Chain(chain.to_owned()),
+            RuleAttribute::Expressions(expressions),
+        ];
+        self.push(NfTablesMessage::NewRule(RuleMessage { attributes }), NLM_F_CREATE | NLM_F_APPEND);
+    }
+
+    /// A set. `key_type` is nft's number for the type, which only `nft list` reads.
+    pub fn set(&mut self, name: &str, key_type: u32, key_bytes: u32) {
+        // "Keys in host byte order" (libnftnl's NFTNL_UDATA_SET_KEYBYTEORDER): without it `nft list` shows names empty.
+        let host_order = [0, 4].into_iter().chain(1u32.to_ne_bytes()).collect();
+        self.new_set(name, key_type, key_bytes, vec![SetAttribute::UserData(host_order)]);
+    }
+
+    /// A map from keys to chains.
+    pub fn verdict_map(&mut self, name: &str, key_type: u32, key_bytes: u32) {
+        // NFT_DATA_VERDICT of nf_tables.h.
+        const VERDICTS: u32 = 0xffff_ff00;
+        let more = vec![SetAttribute::Flags(SetFlags::Map), SetAttribute::DataType(VERDICTS)];
+        self.new_set(name, key_type, key_bytes, more);
+    }
+
+    /// An interval set that may be there already, with exactly these intervals, which don't touch each other.
+    pub fn interval_set(&mut self, name: &str, key_type: u32, key_bytes: u32, intervals: &[Interval]) {
+        self.new_set(name, key_type, key_bytes, vec![SetAttribute::Flags(SetFlags::Interval)]);
+        self.push(NfTablesMessage::DeleteSetElement(in_set(name, &[])), 0);
+        let element = |key: Vec<u8>, flags| {
+            let key = SetElementAttribute::Key(DataAttribute::Value(key));
+            ListAttribute::Element(vec![key, SetElementAttribute::Flags(flags)])
+        };
+        let edges = intervals.iter().flat_map(|(first, last)| {
+            let begin = element(first.clone(), SetElementFlags::empty());
+            // What reaches to the last key of all has no end.
+            let end = after(last).map(|key| element(key, SetElementFlags::IntervalEnd));
+            std::iter::once(begin).chain(end)
+        });
+        let edges: Vec<_> = edges.collect();
+        for some in edges.chunks(200) {
+            let mut message = in_set(name, &[]);
+            message.attributes.push(SetElementList::Elements(some.to_vec()));
+            self.push(NfTablesMessage::NewSetElement(message), NLM_F_CREATE | NLM_F_EXCL);
+        }
+    }
+
+    fn new_set(&mut self, name: &str, key_type: u32, key_bytes: u32, more: Vec<SetAttribute>) {
+        let mut attributes = vec![
+            SetAttribute::Table(TABLE.to_owned()),
+            SetAttribute::Name(name.to_owned()),
+            SetAttribute::KeyType(key_type),
+            SetAttribute::KeyLen(key_bytes),
+            SetAttribute::Id(self.changes.len() as u32 + 1),
+        ];
+        attributes.extend(more);
+        self.push(NfTablesMessage::NewSet(SetMessage { attributes }), NLM_F_CREATE);
+    }
+
+    /// Elements that are new (EEXIST if not).
+    pub fn elements(&mut self, set: &str, elements: &[Element]) {
+        // A message's attribute lengths have 16 bits.
+        for some in elements.chunks(200) {
+            self.push(NfTablesMessage::NewSetElement(in_set(set, some)), NLM_F_CREATE | NLM_F_EXCL);
+        }
+    }
+
+    /// Elements to go (ENOENT if they are not there).
+    pub fn remove_elements(&mut self, set: &str, elements: &[Element]) {
+        let keys: Vec<_> =
+            elements.iter().map(|element| Element { goto: None, owner: None, ..element.clone() }).collect();
+        for some in keys.chunks(200) {
+            self.push(NfTablesMessage::DeleteSetElement(in_set(set, some)), 0);
+        }
+    }
+
+    /// Makes it all happen, or nothing.
+    pub fn commit(self, kernel: &Kernel, doing: &dyn Fn() -> String) -> Result<()> {
+        if self.changes.is_empty() {
+            return Ok(());
+        }
+        let mut messages = vec![frame(ControlMessage::BatchBegin)];
+        messages.extend(self.changes);
+        messages.push(frame(ControlMessage::BatchEnd));
+        kernel.netfilter()?.transact(messages, doing).map(drop).map_err(|error| match error {
+            Error::Refused { errno: Errno::EOPNOTSUPP | Errno::EINVAL, doing, said } if said.is_empty() => {
+                Error::Lacks(format!(
+                    "{doing}: this kernel refuses it; it needs CONFIG_NF_TABLES (with its inet and bridge families), \
+                     CONFIG_NFT_NAT and CONFIG_NFT_MASQ"
+                ))
+            }
+            other => other,
+        })
+    }
+
+    /// Something to go that is no element of ours.
+    pub(crate) fn delete(&mut self, message: NfTablesMessage) {
+        self.push(message, 0);
+    }
+
+    fn push(&mut self, message: NfTablesMessage, flags: u16) {
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
+        let message = NetfilterMessage::new(NetfilterHeader::new(self.family, 0, 0), message);
+        self.changes.push(NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message)));
+    }
+}
+
+/// BATCH_BEGIN and BATCH_END, not answered.
+fn frame(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST;
+    let message = NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), message);
+    NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message))
+}
+
+/// What somebody else made at the same moment is as good as made by us.
+pub fn accept_faster(done: Result<()>) -> Result<()> {
+    match done {
+        Err(error) if error.is(Errno::EEXIST) => Ok(()),
+        other => other,
+    }
+}

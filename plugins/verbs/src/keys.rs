@@ -1,0 +1,72 @@
+//! Configuration keys that several plugins have with one meaning: what `--help` says of them, and what they ask for.
+
+use libcni::{Error, Key, Request};
+use serde::Deserialize;
+
+use crate::cluster::{Network, Reach};
+
+/// `dns`.
+pub const DNS: Key = Key { name: "dns", default: "what IPAM says", help: "name resolution, handed to the runtime" };
+
+/// `mtu` of a wire.
+pub const MTU: Key = Key { name: "mtu", default: "the kernel's, 1500", help: "MTU of the Pod's interface, in bytes" };
+
+/// `ipam` of a wire; `default` says what there is without it.
+pub const fn ipam(default: &'static str) -> Key {
+    Key { name: "ipam", default, help: "the IPAM plugin and its keys: {\"type\": \"host-local\", …}" }
+}
+
+/// `nodes`, where a network may do without.
+pub const NODES: Key = Key {
+    name: "nodes",
+    default: "none: one node",
+    help: "the node map: a list, or the path of a file with one; ranges of host-local come from it",
+};
+
+/// `nodeName`.
+pub const NODE_NAME: Key =
+    Key { name: "nodeName", default: "by the machine's addresses", help: "which node of the map this is" };
+
+/// `nodeRoutes`.
+pub const NODE_ROUTES: Key =
+    Key { name: "nodeRoutes", default: "true", help: "routes to other nodes' Pod CIDRs; false: routers have them" };
+
+/// The MTU asked for by `mtu`, in bytes; 0 counts as not given.
+pub fn mtu(configured: u32) -> Option<u32> {
+    (configured != 0).then_some(configured)
+}
+
+/// Is `mtu` one that a link can have? Code 7 if not.
+pub fn validate_mtu(configured: u32) -> Result<(), Error> {
+    match mtu(configured) {
+        Some(mtu) if !(68..=65535).contains(&mtu) => Err(Error::config("mtu", mtu, "an MTU is from 68 to 65535 bytes")),
+        _ => Ok(()),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct NodeRoutes {
+    node_routes: Option<bool>,
+}
+
+/// How other nodes' Pods are reached, as `nodeRoutes` says. Nothing else is read: GC has to know it whatever else the
+/// configuration has become.
+pub fn reach_by_node_routes(request: &Request) -> Result<Reach, Error> {
+    let NodeRoutes { node_routes } = request.config.parse()?;
+    Ok(if node_routes.unwrap_or(true) { Reach::NodeRoutes } else { Reach::Routers })
+}
+
+/// `nodeRoutes` without `nodes` would be read and ignored: code 7.
+pub fn validate_node_routes(request: &Request) -> Result<(), Error> {
+    let NodeRoutes { node_routes } = request.config.parse()?;
+    if node_routes.is_some() && !request.config.object.contains_key("nodes") {
+        return Err(Error::config("nodeRoutes", "given", "says something only together with nodes"));
+    }
+    Ok(())
+}
+
+/// The network's node map, if it has one, of a plugin with `nodeRoutes`.
+pub fn network_by_node_routes(request: &Request) -> Result<Option<Network>, Error> {
+    Network::read(request, reach_by_node_routes(request)?)
+}
