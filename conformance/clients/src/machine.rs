@@ -22,7 +22,7 @@ pub struct Machine {
 }
 
 /// Our plugins and tools.
-const OURS: [&str; 3] = ["bridge", "host-local", "loopback"];
+const OURS: [&str; 5] = ["bridge", "host-local", "loopback", "routed-veth", "vxlan-overlay"];
 const TOOLS: [&str; 1] = ["cnitool"];
 
 /// Makes the private files, then waits for the end of its stdin while collecting orphans.
@@ -52,15 +52,23 @@ const PATIENCE: u32 = 120;
 impl Machine {
     /// A machine with our plugins in `/opt/cni/bin` and our tools on its PATH.
     pub fn new(label: &str) -> Self {
-        let machine = Machine::bare(label);
+        Machine::on(Netns::new(label))
+    }
+
+    /// The same in a namespace that is there already: a node of a cluster.
+    pub fn on(netns: Netns) -> Self {
+        let machine = Machine::bare_on(netns);
         machine.install(&OURS, &lab::bin_dir());
         machine
     }
 
     /// A machine without plugins.
     pub fn bare(label: &str) -> Self {
+        Machine::bare_on(Netns::new(label))
+    }
+
+    fn bare_on(netns: Netns) -> Self {
         remove_cgroups();
-        let netns = Netns::new(label);
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec", SET_UP]);
         let mut holder =
@@ -180,7 +188,7 @@ impl Machine {
     /// in nftables and iptables that name an address, each as a line.
     pub fn residue(&self) -> Vec<String> {
         let script = r#"
-            ip -br link show type veth | sed 's/^/link /'
+            ip -br link show type veth | grep ^veth | sed 's/^/link /' || true
             cd /var/lib/cni 2>/dev/null || exit 0
             find networks -type f 2>/dev/null | grep -v -e /lock$ -e /last_reserved_ip -e /index.podwire | sed 's/^/reserved /' || true
             find results -type f 2>/dev/null | sed 's/^/cached /'

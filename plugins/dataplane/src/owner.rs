@@ -13,8 +13,9 @@ use sha2::{Digest, Sha256};
 use crate::cluster::Inside;
 use crate::mac::Mac;
 
-/// The longest alias, in bytes (IFALIASZ of include/uapi/linux/if.h, less the final zero).
-const MAX_ALIAS: usize = 255;
+/// The longest alias, in bytes: the kernel takes 255 (IFALIASZ of include/uapi/linux/if.h, less one), and counts the final zero
+/// that comes with a string in a message.
+const MAX_ALIAS: usize = 254;
 
 /// The first word of an alias of ours.
 const MARK: &str = "podwire";
@@ -105,12 +106,13 @@ impl fmt::Display for Owner {
 /// What the alias of a host end says: whose it is, and what nftables should hold for it. From the latter the rules of
 /// every living Pod are restored after somebody flushed nftables.
 ///
-/// `podwire 0123…cdef masquerade=10.22.0.5/16,fd00::5/64 mac=0a:58:0a:16:00:05 mynet/container/eth0`
+/// `podwire 0123…cdef mac=0a:58:0a:16:00:05 masquerade=10.22.0.5/16,fd00::5/64 cluster=0123456789abcdef:10.244.0.0/16 mynet/container/eth0`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     /// Whose.
     pub owner: Owner,
-    /// The Pod's addresses that are masqueraded, each with the subnet that it is not masqueraded towards.
+    /// The Pod's addresses that are masqueraded, each with the subnet that it is not masqueraded towards; as many as the
+    /// alias has room for, which is three at least.
     pub masquerade: Vec<IpNetwork>,
     /// Of a Pod in a network of many nodes: what else is not masqueraded towards. As many subnets as the alias has room
     /// for, the largest first.
@@ -147,38 +149,46 @@ impl Label {
 impl fmt::Display for Label {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = format!("{MARK} {}", self.owner);
-        if !self.masquerade.is_empty() {
-            let list: Vec<_> = self.masquerade.iter().map(IpNetwork::to_string).collect();
-            text.push_str(&format!(" masquerade={}", list.join(",")));
-        }
         if let Some(mac) = self.mac_check {
             text.push_str(&format!(" mac={mac}"));
         }
-        if let Some(cluster) = &self.cluster {
-            text.push_str(&format!(" cluster={}", write_inside(cluster)));
+        let cluster = self.cluster.as_ref().map(|inside| format!(" cluster={}:", inside.network)).unwrap_or_default();
+        if !self.masquerade.is_empty() {
+            text.push_str(" masquerade=");
+            let room = room_after(&text).saturating_sub(cluster.len());
+            text.push_str(&as_many(&self.masquerade, room));
         }
-        let room = MAX_ALIAS.saturating_sub(text.len() + 1);
+        if let Some(inside) = &self.cluster {
+            text.push_str(&cluster);
+            let mut largest_first = inside.subnets.clone();
+            largest_first.sort_by_key(|subnet| subnet.prefix());
+            text.push_str(&as_many(&largest_first, room_after(&text).min(MAX_FOR_SUBNETS)));
+        }
+        let room = room_after(&text);
         let end = (0..=room.min(self.words.len())).rev().find(|&at| self.words.is_char_boundary(at)).unwrap_or(0);
         write!(f, "{text} {}", &self.words[..end])
     }
 }
 
-/// Room for the cluster's subnets in an alias, in bytes.
+/// Room for the cluster's subnets in an alias, in bytes, so that some is left for the words.
 const MAX_FOR_SUBNETS: usize = 90;
 
-/// `0123456789abcdef:10.244.0.0/16,fd00:244::/48`
-fn write_inside(inside: &Inside) -> String {
-    let mut sorted = inside.subnets.clone();
-    sorted.sort_by_key(|subnet| subnet.prefix());
+/// What an alias that begins with `text` has room for, in bytes, less the space before the words.
+fn room_after(text: &str) -> usize {
+    MAX_ALIAS.saturating_sub(text.len() + 1)
+}
+
+/// As many of these, with commas, as `room` bytes hold.
+fn as_many(networks: &[IpNetwork], room: usize) -> String {
     let mut list = String::new();
-    for subnet in sorted.iter().map(IpNetwork::to_string) {
-        if list.len() + subnet.len() + 1 > MAX_FOR_SUBNETS {
+    for network in networks.iter().map(IpNetwork::to_string) {
+        if list.len() + network.len() + usize::from(!list.is_empty()) > room {
             break;
         }
         list.push_str(if list.is_empty() { "" } else { "," });
-        list.push_str(&subnet);
+        list.push_str(&network);
     }
-    format!("{}:{list}", inside.network)
+    list
 }
 
 fn read_inside(text: &str) -> Option<Inside> {
@@ -235,6 +245,16 @@ mod tests {
         let long = Label { words: "ä".repeat(300), ..label.clone() };
         assert!(long.to_string().len() <= MAX_ALIAS);
         assert_eq!(Label::parse(&long.to_string()).unwrap().owner, label.owner);
+        let crowded = Label {
+            masquerade: (1..9)
+                .map(|n| format!("2001:db8:1111:2222:3333:4444:5555:{n}666/64").parse().unwrap())
+                .collect(),
+            ..long
+        };
+        assert!(crowded.to_string().len() <= MAX_ALIAS, "{crowded}");
+        let read = Label::parse(&crowded.to_string()).unwrap();
+        assert_eq!(read.masquerade, crowded.masquerade[..read.masquerade.len()]);
+        assert!(read.masquerade.len() > 2 && read.cluster.unwrap().network == NetworkTag::new("n"));
         for foreign in ["", "podwire", "podwire 12", "podwire zz", "uplink to rack 7"] {
             assert_eq!(Label::parse(foreign), None, "{foreign}");
         }
