@@ -8,6 +8,7 @@
 //!
 //! Nodes have the router as their default gateway. It knows no Pod CIDR unless a test tells it.
 
+use std::fmt::{Display, Formatter};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,6 +29,18 @@ pub struct Families {
     pub underlay4: bool,
     /// An underlay of IPv6.
     pub underlay6: bool,
+}
+
+impl Display for Families {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let words = |v4: bool, v6: bool| match (v4, v6) {
+            (true, true) => "dual-stack",
+            (true, false) => "IPv4",
+            _ => "IPv6",
+        };
+        let (pods, underlay) = (words(self.pods4, self.pods6), words(self.underlay4, self.underlay6));
+        if pods == underlay { f.write_str(pods) } else { write!(f, "{pods} over {underlay}") }
+    }
 }
 
 /// Nodes, router and outside host.
@@ -81,10 +94,12 @@ impl Cluster {
              ip link set port{number} master br0 up",
             node.netns.name()
         ));
-        // A machine that boots again has the network card that it had. It takes longer than duplicate address detection,
+        // Reverse paths are filtered strictly, as some distributions do. A machine that boots again has the network card that
+        // it had. It takes longer than duplicate address detection,
         // without which a node has no link-local address to solicit its neighbors from.
         node.netns.sh(&format!(
             "sysctl -qw net.ipv6.conf.eth0.accept_dad=0 net.ipv6.conf.default.accept_dad=0
+             sysctl -qw net.ipv4.conf.all.rp_filter=1 net.ipv4.conf.default.rp_filter=1
              ip link set eth0 address 02:00:00:00:00:{number:02x}; ip link set eth0 up
              sysctl -qw net.ipv4.conf.all.promote_secondaries=1"
         ));

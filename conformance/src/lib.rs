@@ -6,5 +6,7 @@
 pub mod bench;
 pub mod cluster;
 pub mod crash;
+pub mod kube_proxy;
 pub mod lab;
+pub mod network;
 pub mod suite;

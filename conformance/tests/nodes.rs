@@ -2,139 +2,29 @@
 
 use std::io::{Read, Write};
 use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
 
-use conformance::cluster::{self, Cluster, Families, set_address};
-use conformance::lab::{Netns, Pod};
+use conformance::cluster::{self, set_address};
+use conformance::network::{DUAL, Network, Reach, Running, V4, V6, V6_OVER_V4, Wire};
 use serde_json::{Value, json};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wire {
-    Bridge,
-    Routed,
-}
+struct Shown(Network);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reach {
-    NodeRoutes,
-    Gateway,
-    Vxlan,
-    Direct,
-}
+impl Deref for Shown {
+    type Target = Network;
 
-impl Reach {
-    fn is_overlay(self) -> bool {
-        matches!(self, Reach::Vxlan | Reach::Direct)
+    fn deref(&self) -> &Network {
+        &self.0
     }
 }
 
-const V4: Families = Families { pods4: true, pods6: false, underlay4: true, underlay6: false };
-const V6: Families = Families { pods4: false, pods6: true, underlay4: false, underlay6: true };
-const DUAL: Families = Families { pods4: true, pods6: true, underlay4: true, underlay6: true };
-const V6_OVER_V4: Families = Families { pods4: false, pods6: true, underlay4: true, underlay6: false };
-
-/// The configuration that lies on every node.
-fn plugins(wire: Wire, reach: Reach) -> Vec<Value> {
-    let mut first = match wire {
-        Wire::Bridge => json!({"type": "bridge", "isDefaultGateway": true, "hairpinMode": true}),
-        Wire::Routed => json!({"type": "routed-veth"}),
-    };
-    first["ipam"] = json!({"type": "host-local"});
-    if !reach.is_overlay() {
-        first["nodeRoutes"] = json!(reach == Reach::NodeRoutes);
-        first["ipMasq"] = json!(true);
-        first["mtu"] = json!(1400);
-        return vec![first];
-    }
-    first["nodeRoutes"] = json!(false);
-    vec![first, json!({"type": "vxlan-overlay", "ipMasq": true, "directRouting": reach == Reach::Direct})]
-}
-
-struct Running {
-    node: usize,
-    pod: Pod,
-    result: Value,
-}
-
-impl Running {
-    fn netns(&self) -> &Netns {
-        self.pod.netns()
-    }
-
-    fn address(&self, ipv4: bool) -> Option<IpAddr> {
-        cluster::addresses(&self.result).into_iter().find(|address| address.is_ipv4() == ipv4)
+impl DerefMut for Shown {
+    fn deref_mut(&mut self) -> &mut Network {
+        &mut self.0
     }
 }
 
-struct Network {
-    cluster: Cluster,
-    wire: Wire,
-    reach: Reach,
-    pods: Vec<Running>,
-    name: String,
-}
-
-impl Network {
-    fn new(wire: Wire, reach: Reach, families: Families) -> Self {
-        let cluster = Cluster::new(families, 3);
-        let name = format!("{wire:?} × {reach:?} × {families:?}");
-        let mut network = Network { cluster, wire, reach, pods: Vec::new(), name };
-        if reach == Reach::Gateway {
-            (0..3).for_each(|number| network.tell_router(number));
-        }
-        for node in [0, 0, 1, 2] {
-            network.start(node);
-        }
-        network
-    }
-
-    fn tell_router(&self, number: usize) {
-        for cidr in self.cluster.pod_cidrs(number) {
-            let is_v6 = cidr.contains(':');
-            let via = self.cluster.addresses(number).into_iter().find(|address| address.is_ipv6() == is_v6);
-            self.cluster.router.sh(&format!("ip route replace {cidr} via {}", via.expect("an address")));
-        }
-    }
-
-    fn chain(&self, node: usize) -> Vec<Value> {
-        cluster::configurations(self.cluster.node(node), &self.cluster.map(), &plugins(self.wire, self.reach))
-    }
-
-    fn start(&mut self, node: usize) {
-        let pod = Pod::new(&format!("pod-{}", self.pods.len()));
-        let result = cluster::add(self.cluster.node(node), &self.chain(node), &pod);
-        self.pods.push(Running { node, pod, result });
-    }
-
-    fn families(&self) -> Vec<bool> {
-        let families = self.cluster.families;
-        [(families.pods4, true), (families.pods6, false)].into_iter().filter(|it| it.0).map(|it| it.1).collect()
-    }
-
-    fn is_on(&self, node: usize) -> bool {
-        self.cluster.nodes[node].is_some()
-    }
-
-    fn living(&self) -> Vec<&Running> {
-        self.pods.iter().filter(|pod| self.is_on(pod.node)).collect()
-    }
-
-    /// `--sync` on every node that is on.
-    fn sync(&self) {
-        let plugin = if self.reach.is_overlay() {
-            "vxlan-overlay"
-        } else {
-            &self.chain(0)[0]["type"].as_str().unwrap().to_owned()
-        };
-        for number in (0..3).filter(|number| self.is_on(*number)) {
-            let node = self.cluster.node(number);
-            let list = json!({"cniVersion": "1.1.0", "name": "pods", "plugins": self.chain(number)});
-            let file = node.file("pods.conflist");
-            std::fs::write(&file, list.to_string()).unwrap();
-            let plugin = conformance::lab::bin_dir().join(plugin);
-            node.netns.sh(&format!("{} --sync {}", plugin.display(), file.display()));
-        }
-    }
-
+impl Shown {
     #[track_caller]
     fn everybody_reaches_everybody(&self) {
         for from in self.living() {
@@ -146,12 +36,6 @@ impl Network {
                 }
             }
         }
-    }
-
-    /// Of a family that Pods have, and that the underlay has too.
-    fn node_addresses(&self, node: usize) -> Vec<IpAddr> {
-        let families = self.families();
-        self.cluster.addresses(node).into_iter().filter(|address| families.contains(&address.is_ipv4())).collect()
     }
 
     #[track_caller]
@@ -387,7 +271,7 @@ macro_rules! combinations {
     ($($name:ident: $wire:ident $reach:ident $families:ident;)*) => {
         $(#[test]
         fn $name() {
-            Network::new(Wire::$wire, Reach::$reach, $families).shows_everything();
+            Shown(Network::new(Wire::$wire, Reach::$reach, $families)).shows_everything();
         })*
     };
 }
