@@ -1,6 +1,11 @@
 //! Addresses on a link.
+//!
+//! An IPv4 address is of use when the kernel has answered. An IPv6 address is not: the kernel leaves it to a worker to
+//! join the group on which neighbors ask for the address and to make the local route, and until then what is sent to the
+//! address is lost (`addrconf_dad_work`, net/ipv6/addrconf.c). The local route comes last, so that is what is waited for.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
@@ -12,6 +17,11 @@ use crate::error::{Error, Result};
 use crate::kernel::{At, Kernel, changed};
 use crate::link;
 use crate::plan::{Made, Object};
+use crate::route;
+
+/// How long the kernel's worker is waited for. It takes less than a millisecond, on a node that has a core to spare.
+const SETTLED_WITHIN: Duration = Duration::from_secs(2);
+const BETWEEN_LOOKS: Duration = Duration::from_micros(100);
 
 /// An address on a link.
 #[derive(Clone, Debug)]
@@ -67,6 +77,21 @@ impl Object for Address {
                 self.at.words()
             ))),
         }
+    }
+
+    fn settle(&self, kernel: &Kernel) -> Result<()> {
+        if self.address.is_ipv4() || self.detect_duplicates {
+            return Ok(());
+        }
+        let give_up = Instant::now() + SETTLED_WITHIN;
+        while !route::is_local(kernel, self.at, self.address.ip())? {
+            if Instant::now() > give_up {
+                log::warn!("the kernel has not finished address {} within {SETTLED_WITHIN:?}", self.address);
+                break;
+            }
+            std::thread::sleep(BETWEEN_LOOKS);
+        }
+        Ok(())
     }
 
     fn remove(&self, kernel: &Kernel) -> Result<()> {

@@ -18,6 +18,12 @@ pub trait Object: Debug {
     /// Is it there, as described? [`Error::Changed`] names what is missing.
     fn check(&self, kernel: &Kernel) -> Result<()>;
 
+    /// Waits until it is of use, if the kernel finishes it after it said that it is there. Asked of what was made new,
+    /// after the whole plan is made: by then it mostly is.
+    fn settle(&self, _kernel: &Kernel) -> Result<()> {
+        Ok(())
+    }
+
     /// Takes it away; it need not be there.
     fn remove(&self, kernel: &Kernel) -> Result<()>;
 
@@ -42,10 +48,12 @@ enum Share {
     Owned,
 }
 
+type Item = (Share, Box<dyn Object>);
+
 /// Kernel objects, in the order in which they stand on one another.
 #[derive(Debug, Default)]
 pub struct Plan {
-    items: Vec<(Share, Box<dyn Object>)>,
+    items: Vec<Item>,
 }
 
 impl Plan {
@@ -61,20 +69,26 @@ impl Plan {
 
     /// Makes each exist. On an error, what this call made of the owned ones is gone again.
     pub fn add(&self, kernel: &Kernel) -> Result<()> {
-        let mut made: Vec<&dyn Object> = Vec::new();
-        for (share, object) in &self.items {
-            match object.ensure(kernel) {
-                Ok(Made::New) if *share == Share::Owned => made.push(object.as_ref()),
-                Ok(_) => {}
+        let mut made = Vec::new();
+        self.make(kernel, &mut made).and_then(|()| settle(kernel, &made)).inspect_err(|_| {
+            for (_, object) in made.iter().rev().filter(|(share, _)| *share == Share::Owned) {
+                if let Err(error) = object.remove(kernel) {
+                    log::error!("undoing: {error}");
+                }
+            }
+        })
+    }
+
+    /// Makes each exist, and tells which of them are new.
+    fn make<'a>(&'a self, kernel: &Kernel, made: &mut Vec<&'a Item>) -> Result<()> {
+        for item in &self.items {
+            match item.1.ensure(kernel) {
+                Ok(Made::New) => made.push(item),
+                Ok(Made::Already) => {}
                 Err(error) => {
                     // Without an answer it may be there all the same.
-                    if *share == Share::Owned && matches!(error, Error::NoAnswer { .. }) {
-                        made.push(object.as_ref());
-                    }
-                    for object in made.iter().rev() {
-                        if let Err(error) = object.remove(kernel) {
-                            log::error!("undoing: {error}");
-                        }
+                    if matches!(error, Error::NoAnswer { .. }) {
+                        made.push(item);
                     }
                     return Err(error);
                 }
@@ -104,4 +118,8 @@ impl Plan {
         let mut shared = self.items.iter().filter(|(share, _)| *share == Share::Shared);
         shared.try_for_each(|(_, object)| object.possible(kernel))
     }
+}
+
+fn settle(kernel: &Kernel, made: &[&Item]) -> Result<()> {
+    made.iter().try_for_each(|(_, object)| object.settle(kernel))
 }

@@ -133,6 +133,21 @@ impl Route {
     }
 }
 
+/// Does what is sent to `ip` stay here: has the kernel made the local route of an address?
+pub fn is_local(kernel: &Kernel, at: At, ip: IpAddr) -> Result<bool> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(ip.is_ipv4());
+    message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
+    message.attributes.push(RouteAttribute::Destination(ip.into()));
+    let doing = || format!("looking for the route to {ip} {}", at.words());
+    match kernel.route(at).get(RouteNetlinkMessage::GetRoute(message), &doing) {
+        Ok(Some(RouteNetlinkMessage::NewRoute(route))) => Ok(route.header.kind == RouteType::Local),
+        Ok(_) => Ok(false),
+        Err(error) if error.is(Errno::ENETUNREACH) || error.is(Errno::EHOSTUNREACH) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Every route of one family, in every table.
 pub fn all(kernel: &Kernel, at: At, ipv4: bool) -> Result<Vec<RouteMessage>> {
     dump(kernel, at, ipv4, None, None)
