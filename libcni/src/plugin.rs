@@ -136,7 +136,23 @@ pub fn main<P: Plugin>() -> ExitCode {
     let _ = stderr.write_all(answer.stderr.as_bytes());
     match stdout.write_all(answer.stdout.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) if answer.success => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+        Ok(()) => ExitCode::FAILURE,
+        Err(error) => {
+            log::error!("the answer can't be written to stdout: {error}");
+            if let Some(request) = &answer.added {
+                undo_undelivered::<P>(request);
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A result that nobody got is of no use to anybody: the ADD failed, and a failed ADD leaves nothing.
+fn undo_undelivered<P: Plugin>(request: &Request) {
+    if let Some(attachment) = &request.invocation.attachment
+        && let Err(error) = P::del(request, attachment)
+    {
+        log::error!("undoing the ADD: {error}");
     }
 }
 
@@ -149,6 +165,8 @@ pub struct Answer {
     pub stderr: String,
     /// Exit status 0?
     pub success: bool,
+    /// The ADD that `stdout` tells the result of: to be undone if that can't be delivered.
+    pub added: Option<Request>,
 }
 
 /// Logs go to stderr; `PODWIRE_LOG` sets the level (`error`, `warn`, `info`, `debug`, `trace`; `warn` by default).
@@ -253,6 +271,9 @@ pub fn answer<P: Plugin>(lookup: Lookup, input: &mut dyn Read) -> Answer {
         Ok(Output::Nothing) => Answer { success: true, ..Answer::default() },
         Ok(Output::Introduction) => Answer { stderr: introduction(&P::ABOUT), success: true, ..Answer::default() },
         Ok(Output::Document(value)) => Answer { stdout: format!("{value}\n"), success: true, ..Answer::default() },
+        Ok(Output::Added(value, request)) => {
+            Answer { stdout: format!("{value}\n"), success: true, added: Some(*request), ..Answer::default() }
+        }
         Err(error) => Answer { stdout: error.to_json(version) + "\n", ..Answer::default() },
     }
 }
@@ -261,6 +282,7 @@ enum Output {
     Nothing,
     Introduction,
     Document(Value),
+    Added(Value, Box<Request>),
 }
 
 fn run<P: Plugin>(lookup: Lookup, input: &mut dyn Read, version: &mut Version) -> Result<Output, Error> {
@@ -279,7 +301,7 @@ fn run<P: Plugin>(lookup: Lookup, input: &mut dyn Read, version: &mut Version) -
     };
     require_command(command, *version)?;
     let request = Request { config: Config::new(bytes, object, *version)?, invocation };
-    execute::<P>(&request)
+    execute::<P>(request)
 }
 
 fn require_command(command: Command, version: Version) -> Result<(), Error> {
@@ -295,12 +317,14 @@ fn require_command(command: Command, version: Version) -> Result<(), Error> {
     Err(Error::new(code::INCOMPATIBLE_VERSION, "incompatible CNI version", details))
 }
 
-fn execute<P: Plugin>(request: &Request) -> Result<Output, Error> {
+fn execute<P: Plugin>(owned: Request) -> Result<Output, Error> {
+    let request = &owned;
     let attachment = request.invocation.attachment.as_ref();
     match (request.invocation.command, attachment) {
         (Command::Add, Some(attachment)) => {
             let config = validated::<P>(request, Some(attachment))?;
-            add::<P>(request, config, attachment).map(Output::Document)
+            let result = add::<P>(request, config, attachment)?;
+            Ok(Output::Added(result, Box::new(owned)))
         }
         (Command::Check, Some(attachment)) => {
             let config = validated::<P>(request, Some(attachment))?;

@@ -264,3 +264,22 @@ fn a_failing_ipam_is_passed_on_and_nothing_is_left() {
     assert_eq!(refused.code(), 7, "{}", refused.stdout);
     assert!(refused.details().contains("nonsense"), "{}", refused.stdout);
 }
+
+#[test]
+fn an_add_whose_result_nobody_can_have_is_undone() {
+    let node = node();
+    let network = network(&node, json!({"isGateway": true, "ipMasq": true}));
+    let pod = Pod::new("a");
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("bridge.conf");
+    std::fs::write(&config, network.config.to_string()).unwrap();
+    let path = node.cni_path();
+    let onto_a_full_disk = format!(
+        "CNI_COMMAND=ADD CNI_CONTAINERID=a CNI_IFNAME=eth0 CNI_NETNS={} CNI_PATH={path} {path}/bridge < {} > /dev/full",
+        pod.netns().path().display(),
+        config.display()
+    );
+    node.netns.try_sh(&onto_a_full_disk).expect_err("an ADD failed whose result was lost");
+    held_nothing(&network);
+    assert_eq!(veths(&node), 0);
+}
