@@ -10,3 +10,4 @@ pub mod kube_proxy;
 pub mod lab;
 pub mod network;
 pub mod suite;
+pub mod watch;
