@@ -19,7 +19,7 @@ fn follow(means: &str, node: &Node, config: &Value, living: &Pod) -> Option<Pod>
         }
         "GC" => drop(gc(node, config, &[living]).ok()),
         _ => {
-            let said = sync(node, &[config.clone()]).unwrap();
+            let said = sync(node, config).unwrap();
             assert!(said.starts_with("network \"pods\": "), "{said}");
         }
     }
@@ -83,7 +83,7 @@ fn add_gc_and_sync_of_each_plugin_follow_a_map_and_disturb_nothing_of_nodes_that
             node.call(plugin, "CHECK", &living, &check).ok();
             // Once more: there is nothing to do.
             if means == "--sync" {
-                assert_eq!(sync(node, &[config.clone()]).unwrap(), "network \"pods\": 0 set, 0 removed\n", "{what}");
+                assert_eq!(sync(node, &config).unwrap(), "network \"pods\": 0 set, 0 removed\n", "{what}");
             }
             drop(next);
         }

@@ -39,12 +39,12 @@ fn call(node: &Node, command: &str, pod: &Pod, config: &Value) -> Reply {
     node.call(config["type"].as_str().unwrap(), command, pod, config)
 }
 
-/// `--sync` with the list that these plugins make; what it prints.
-fn sync(node: &Node, plugins: &[Value]) -> Result<String, String> {
-    let list = json!({"cniVersion": "1.1.0", "name": "pods", "plugins": plugins});
+/// `--sync` with a list of this plugin; what it prints.
+fn sync(node: &Node, config: &Value) -> Result<String, String> {
+    let list = json!({"cniVersion": "1.1.0", "name": "pods", "plugins": [config]});
     let file = node.file("pods.conflist");
     std::fs::write(&file, list.to_string()).unwrap();
-    let plugin = conformance::lab::bin_dir().join(plugins.last().unwrap()["type"].as_str().unwrap());
+    let plugin = conformance::lab::bin_dir().join(config["type"].as_str().unwrap());
     node.netns.try_sh(&format!("{} --sync {}", plugin.display(), file.display()))
 }
 

@@ -64,7 +64,7 @@ fn a_map_that_contradicts_itself_is_code_7_names_both_parties_and_changes_nothin
                 refused(&call(node, command, &pod, &config), 7, words, &format!("{plugin} {command} {nodes}"));
             }
             refused(&gc(node, &config, &[]), 7, words, &format!("{plugin} GC {nodes}"));
-            assert!(sync(node, &[config]).is_err(), "{plugin} --sync {nodes}");
+            assert!(sync(node, &config).is_err(), "{plugin} --sync {nodes}");
             assert!((node.netns.state(), pod.netns().state()) == before, "{plugin} {nodes}: something has changed");
         }
     }
@@ -143,7 +143,7 @@ fn a_map_that_cant_be_read_fails_an_add_and_changes_nothing_and_del_needs_none()
             refused(&call(node, "CHECK", &living, &with_result), code, &[&map], plugin);
             refused(&node.call_network(plugin, "STATUS", &config), 51, &[&map], plugin);
             refused(&gc(node, &config, &[&living]), code, &[&map], plugin);
-            let error = sync(node, &[config.clone()]).unwrap_err();
+            let error = sync(node, &config).unwrap_err();
             assert!(error.contains(&map), "{error}");
             // The failed ADD's DEL, as a runtime does it.
             call(node, "DEL", &pod, &config).ok();
