@@ -37,6 +37,9 @@ const SET_UP: &str = r#"
     done
     rm -rf /etc/cni /opt/cni
     mkdir -p /etc/cni/net.d /opt/cni/bin /run/bin /run/lock /run/netns
+    # As `ip netns add` does it the first time, which must not be under the namespaces of a runtime that runs.
+    mount --bind /run/netns /run/netns
+    mount --make-shared /run/netns
     exec 3<&0
     cat <&3 >/dev/null &
     echo ready
@@ -182,6 +185,17 @@ impl Machine {
     /// Starts a program on this machine that goes on until it ends with it or by itself.
     pub fn start(&self, command: &str) {
         self.sh(&format!("setsid {command} </dev/null >/dev/null 2>&1 &"));
+    }
+
+    /// A host outside of the node, a namespace called `outside`: 192.0.2.2 and fd00:2::2, the node is 192.0.2.1 and fd00:2::1
+    /// to it. It has no route to Pods.
+    pub fn add_outside(&self) {
+        self.sh("ip netns add outside
+            ip link add uplink type veth peer name eth0 netns outside
+            ip addr add 192.0.2.1/24 dev uplink; ip addr add fd00:2::1/64 dev uplink nodad
+            ip link set uplink up
+            ip -n outside addr add 192.0.2.2/24 dev eth0; ip -n outside addr add fd00:2::2/64 dev eth0 nodad
+            ip -n outside link set lo up; ip -n outside link set eth0 up");
     }
 
     /// What of Pods is left on this machine: veth pairs, reserved addresses, cached results, and elements and rules

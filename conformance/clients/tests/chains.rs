@@ -40,9 +40,14 @@ fn portmap_passes_a_port_of_the_node_on_to_a_pod_of_ours() {
     machine.cnitool(ports, "add", "pods", "web").unwrap();
     // No CHECK: portmap 1.1.1 looks for the IPv4 rules among those of IPv6, with any bridge plugin before it.
     machine.start("ip netns exec web pod serve 80");
+    machine.add_outside();
     let client = address(&machine.add("pods", "client"));
     let answer = eventually(|| machine.in_pod("client", "pod get 10.22.0.1:8080"));
     assert!(answer == format!("from {client}\n") || answer == "from 10.22.0.1\n", "{answer}");
+    for node in ["192.0.2.1:8080", "[fd00:2::1]:8080"] {
+        let answer = machine.in_pod("outside", &format!("pod get {node}")).unwrap();
+        assert!(answer == "from 192.0.2.2\n" || answer == "from fd00:2::2\n", "a host outside, by {node}: {answer}");
+    }
     // Itself by its own hostPort: needs hairpinMode, and the masquerade of portmap.
     machine.in_pod("web", "pod get 10.22.0.1:8080").unwrap();
     machine.cnitool(ports, "del", "pods", "web").unwrap();
@@ -96,12 +101,8 @@ fn tuning_sets_sysctl_mac_and_mtu_of_a_pod_of_ours_and_our_check_accepts_it() {
 #[test]
 fn firewall_lets_pods_of_ours_through_a_forward_policy_of_drop() {
     let machine = machine(&["firewall"], &bridge_then(&[json!({ "type": "firewall", "backend": "iptables" })]));
-    // An outside host, behind the node.
-    machine.sh(
-        "ip netns add outside; ip link add uplink type veth peer name eth0 netns outside; ip link set uplink up; \
-         ip addr add 192.0.2.1/24 dev uplink; ip -n outside addr add 192.0.2.2/24 dev eth0; ip -n outside link set eth0 up; \
-         iptables -P FORWARD DROP",
-    );
+    machine.add_outside();
+    machine.sh("iptables -P FORWARD DROP; ip6tables -P FORWARD DROP");
     machine.add("pods", "inside");
     machine.check("pods", "inside");
     assert!(machine.in_pod("inside", "ping -c 1 -W 1 192.0.2.2").is_ok(), "the firewall plugin lets it through");
@@ -110,7 +111,6 @@ fn firewall_lets_pods_of_ours_through_a_forward_policy_of_drop() {
     machine.configure(&bridge_then(&[]));
     machine.add("pods", "alone");
     assert!(machine.in_pod("alone", "ping -c 1 -W 1 192.0.2.2").is_err());
-    machine.sh("ip link del uplink");
     removed_without_residue(&machine, &["inside", "alone"]);
 }
 

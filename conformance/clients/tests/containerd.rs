@@ -54,6 +54,12 @@ fn a_pod_has_the_address_that_containerd_reports_and_its_containers_share_it() {
     assert_eq!(ask(format!("{ipv4}:80")).unwrap(), format!("from {}\n", other_ips[0]), "Pod to Pod, without NAT");
     assert_eq!(ask(format!("[{ipv6}]:80")).unwrap(), format!("from {}\n", other_ips[1]));
     assert!(ask("10.22.0.1:8080".into()).is_ok(), "hostPort, on the gateway's address");
+    machine.add_outside();
+    for (node, seen) in [("192.0.2.1:8080", "192.0.2.2"), ("[fd00:2::1]:8080", "fd00:2::2")] {
+        let answer = machine.in_pod("outside", &format!("pod get {node}"));
+        assert_eq!(answer, Ok(format!("from {seen}\n")), "hostPort, from a host outside of the node");
+    }
+    assert!(machine.sh("pod get 127.0.0.1:8080").starts_with("from 10.22.0.1"), "hostPort, from the node itself");
 
     cri.remove_pod(&pod).unwrap();
     cri.remove_pod(&other).unwrap();

@@ -37,13 +37,6 @@ fn install_sh(machine: &Machine, arguments: &str) -> String {
     ))
 }
 
-fn outside(machine: &Machine) {
-    machine.sh(
-        "ip netns add outside; ip link add uplink type veth peer name eth0 netns outside; ip link set uplink up; \
-         ip addr add 192.0.2.1/24 dev uplink; ip -n outside addr add 192.0.2.2/24 dev eth0; ip -n outside link set eth0 up",
-    );
-}
-
 fn reaches_outside(machine: &Machine, pod: &str) -> bool {
     machine.in_pod(pod, "ping -c 1 -W 1 192.0.2.2").is_ok()
 }
@@ -52,7 +45,7 @@ fn reaches_outside(machine: &Machine, pod: &str) -> bool {
 fn a_living_node_is_moved_from_the_reference_plugins_to_ours_and_back() {
     let machine = Machine::bare("migration");
     machine.configure(&list());
-    outside(&machine);
+    machine.add_outside();
     for plugin in ["bridge", "host-local", "loopback", "portmap"] {
         machine.sh(&format!("cp {}/{plugin} /opt/cni/bin/", lab::REFERENCE_DIR));
     }
