@@ -88,6 +88,12 @@ struct PodNetwork {
 }
 
 #[derive(Clone, PartialEq, Message)]
+struct PodList {
+    #[prost(message, repeated, tag = "1")]
+    items: Vec<Id>,
+}
+
+#[derive(Clone, PartialEq, Message)]
 struct CreateContainerRequest {
     #[prost(string, tag = "1")]
     pod: String,
@@ -246,6 +252,12 @@ impl Cri {
         let network = status.network.unwrap_or_default();
         let ips = std::iter::once(network.ip).chain(network.additional_ips.into_iter().map(|ip| ip.id));
         Ok(PodStatus { ready: status.state == 0, ips: ips.filter(|ip| !ip.is_empty()).collect() })
+    }
+
+    /// ListPodSandbox: the IDs of all Pods, whatever their state.
+    pub fn pods(&self) -> Result<Vec<String>, String> {
+        let answer: PodList = self.call("ListPodSandbox", Empty {})?;
+        Ok(answer.items.into_iter().map(|pod| pod.id).collect())
     }
 
     /// StopPodSandbox and RemovePodSandbox.

@@ -203,9 +203,8 @@ impl Machine {
     pub fn residue(&self) -> Vec<String> {
         let script = r#"
             ip -br link show type veth | grep ^veth | sed 's/^/link /' || true
-            cd /var/lib/cni 2>/dev/null || exit 0
-            find networks -type f 2>/dev/null | grep -v -e /lock$ -e /last_reserved_ip -e /index.podwire | sed 's/^/reserved /' || true
-            find results -type f 2>/dev/null | sed 's/^/cached /'
+            find /var/lib/cni/networks -type f 2>/dev/null | grep -v -e /lock$ -e /last_reserved_ip -e /index.podwire | sed 's/^/reserved /' || true
+            find /var/lib/cni/results -type f 2>/dev/null | sed 's/^/cached /' || true
             nft list ruleset 2>/dev/null | grep -e 'goto leave-' -e 'comment "' | sed 's/^/nftables /' || true
             nft list ruleset 2>/dev/null | grep -E 'chain CNI-[0-9a-f]{24}|chain CNI-(DN|SN)-' | sed 's/^/iptables /' || true
         "#;
@@ -241,10 +240,11 @@ pub fn address(result: &Value) -> String {
     address.split('/').next().expect("the address").to_owned()
 }
 
-/// The first success within ten seconds: a server that was started takes a moment to listen, a runtime one to notice a file.
+/// The first success within a minute: a server that was started takes a moment to listen, a runtime one to notice a file or
+/// to be there again.
 #[track_caller]
 pub fn eventually<T>(mut attempt: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
         match attempt() {
             Ok(answer) => return answer,
