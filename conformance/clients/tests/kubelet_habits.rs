@@ -1,10 +1,8 @@
 //! A kubelet's habits: DEL for what never was, DEL twice, ADD again after half an ADD, files rewritten under living Pods.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use clients::containerd::{Containerd, pack_image};
 use clients::cri::PodConfig;
-use clients::machine::{Machine, address, eventually};
+use clients::machine::{Machine, eventually};
 use conformance::lab::{Node, Pod};
 use serde_json::{Value, json};
 
@@ -75,48 +73,6 @@ fn del_after_the_configuration_was_rewritten_leaves_nothing() {
             "for {rewritten}"
         );
     }
-}
-
-#[test]
-fn gc_and_status_under_load_take_nothing_that_is_valid() {
-    let (node, config) = node();
-    let done = AtomicBool::new(false);
-    // A runtime does not run GC beside ADD unless it lists what is in flight as valid.
-    let all: Vec<Value> = (0..40).map(|n| json!({ "containerID": format!("pod-{n}"), "ifname": "eth0" })).collect();
-    let mut gc = config.clone();
-    gc["cni.dev/valid-attachments"] = all.into();
-    let stale = Pod::new("stale");
-    let stale_address = address(&node.call("bridge", "ADD", &stale, &config).ok());
-    std::thread::scope(|scope| {
-        let collector = scope.spawn(|| {
-            let mut rounds = 0;
-            while !done.load(Ordering::Relaxed) || rounds == 0 {
-                node.call_network("bridge", "GC", &gc).ok();
-                node.call_network("bridge", "STATUS", &config).ok();
-                rounds += 1;
-            }
-        });
-        let workers: Vec<_> = (0..4)
-            .map(|worker| {
-                let (node, config) = (&node, &config);
-                scope.spawn(move || {
-                    for n in (worker * 10)..(worker * 10 + 10) {
-                        let pod = Pod::new(&format!("pod-{n}"));
-                        let result = node.call("bridge", "ADD", &pod, config).ok();
-                        node.call("bridge", "CHECK", &pod, &with_result(config, &result)).ok();
-                        assert!(pod.netns().pings("10.22.0.1"));
-                        node.call("bridge", "DEL", &pod, &with_result(config, &result)).ok();
-                    }
-                })
-            })
-            .collect();
-        let outcomes: Vec<_> = workers.into_iter().map(|worker| worker.join()).collect();
-        done.store(true, Ordering::Relaxed);
-        collector.join().unwrap();
-        outcomes.into_iter().for_each(|outcome| outcome.unwrap());
-    });
-    assert_eq!(node.netns.sh("ip -br link show type veth"), "", "what was not valid is gone");
-    assert!(!node.netns.sh(&format!("ls {}/pods", node.file("store").display())).contains(&stale_address));
 }
 
 #[test]

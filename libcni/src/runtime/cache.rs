@@ -151,14 +151,19 @@ impl Cache {
     /// Keeps GC (`exclusive`) apart from ADD and DEL, until dropped: no ADD or DEL may be under way when
     /// GC is called (spec section 3, "Lifecycle & Ordering"). Programs that do not take the lock are not kept apart.
     pub(super) fn lock(&self, exclusive: bool) -> Result<File, Error> {
-        let folder = self.results();
-        let lock = || {
-            self.make()?;
-            let directory = File::open(&folder)?;
+        let lock = |path: &Path| {
+            let directory = File::open(path)?;
             if exclusive { directory.lock_exclusive() } else { FileExt::lock_shared(&directory) }?;
             Ok(directory)
         };
-        lock().map_err(|error: std::io::Error| Error::io(format!("locking {}", folder.display()), error))
+        let take = || {
+            self.make()?;
+            // A gate before the lock, passed by all and kept shut by GC until it has the lock: else one ADD after another, each
+            // beginning before the last has ended, would keep GC waiting for ever.
+            let _gate = lock(&self.directory)?;
+            lock(&self.results())
+        };
+        take().map_err(|error: std::io::Error| Error::io(format!("locking {}", self.results().display()), error))
     }
 
     fn results(&self) -> PathBuf {
