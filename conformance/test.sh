@@ -41,6 +41,12 @@ needs=(
     /usr/include/errno.h:libc6-dev
 )
 
+# What single tests execute, which are skipped where it can't be had.
+wants=(
+    go:golang-go
+    /usr/share/gocode/src/github.com/containernetworking/cni/libcni:golang-github-appc-cni-dev
+)
+
 main() {
     case ${1:-} in --help | -h) head_of_file "$0" && exit ;; esac
     if [ "$(id -u)" -ne 0 ]; then
@@ -62,18 +68,31 @@ main() {
 # --- packages -----------------------------------------------------------------------------------------------------
 
 install_packages() {
-    local entry missing=()
-    for entry in "${needs[@]}"; do
+    find_missing "${needs[@]}"
+    install_missing || die "missing: ${missing[*]} (Debian's names of the packages); install them"
+    find_missing "${wants[@]}"
+    install_missing || say "without ${missing[*]} (Debian's names of the packages) some tests are skipped"
+}
+
+# find_missing PROGRAM:PACKAGE...: the packages, in `missing`.
+find_missing() {
+    local entry
+    missing=()
+    for entry; do
         is_there "${entry%%:*}" || missing+=("${entry#*:}")
     done
+}
+
+install_missing() {
+    local status=0
     [ ${#missing[@]} -ne 0 ] || return 0
-    command -v apt-get >/dev/null || die "missing: ${missing[*]} (Debian's names of the packages); install them"
+    command -v apt-get >/dev/null || return 1
     step "Installing ${missing[*]}"
     forbid_starting_services
     export DEBIAN_FRONTEND=noninteractive
-    apt_install "${missing[@]}" || { apt-get update -q && apt_install "${missing[@]}"; } ||
-        die "apt-get could not install ${missing[*]}"
+    apt_install "${missing[@]}" || { apt-get update -q && apt_install "${missing[@]}"; } || status=$?
     allow_starting_services
+    return "$status"
 }
 
 is_there() { [ -e "$1" ] || PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
