@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# How the scripts speak, and how they find Rust and build. Sourced by install.sh, examples/demo.sh, conformance/test.sh
+# How the scripts speak, and how they find Rust and build. Sourced by install.sh, examples/lib.sh, conformance/test.sh
 # and .ci/run, which set `root` (the checkout) first. POSIX sh.
 #
 # Under sudo the build runs as the person who called sudo, with that person's toolchain: nothing in target/ or in

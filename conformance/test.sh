@@ -27,6 +27,7 @@ needs=(
     nft:nftables
     sysctl:procps
     unshare:util-linux
+    perl:perl
     strace:strace
     /usr/lib/cni/bridge:containernetworking-plugins
     iptables:iptables

@@ -1,7 +1,7 @@
 //! One network of Pods on a [`Cluster`]: every way of wiring a Pod, times every way of reaching the other nodes.
 //!
-//! Three nodes; two Pods on node 0, one on each of the others. Their addresses are the third seed's kind: 10.244.N.2 on
-//! node N, and 10.244.0.3 for the second Pod of node 0.
+//! Three nodes; two Pods on node 0, one on each of the others. Node N has 10.244.N.0/24 and fd00:244:0:N::/64, so that its
+//! first Pod has 10.244.N.2.
 
 use std::net::IpAddr;
 

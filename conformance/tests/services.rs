@@ -1,7 +1,7 @@
 //! Services over every wiring: kube-proxy's rules on the nodes, and who reaches what, and is seen as whom.
 //!
-//! The Service is the third seed's kind: ClusterIP 10.0.0.10, back ends 10.244.0.2 on node 0 and 10.244.1.2 on node 1, each
-//! chosen half of the time. Two more have one back end each, so that it is known who answers.
+//! The Service is as kube-dns is in many a cluster: ClusterIP 10.0.0.10, back ends 10.244.0.2 on node 0 and 10.244.1.2 on node 1,
+//! each chosen half of the time. Two more have one back end each, so that it is known who answers.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
