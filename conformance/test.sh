@@ -29,6 +29,7 @@ needs=(
     unshare:util-linux
     perl:perl
     strace:strace
+    python3:python3-minimal
     /usr/lib/cni/bridge:containernetworking-plugins
     iptables:iptables
     containerd:containerd

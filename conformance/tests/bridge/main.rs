@@ -4,6 +4,7 @@
 mod common;
 mod keys;
 mod masquerade;
+mod spoof;
 mod verbs;
 mod wires;
 

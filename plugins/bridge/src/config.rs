@@ -21,6 +21,7 @@ pub struct Config {
     pub vlan_trunk: Vec<VlanTrunk>,
     pub preserve_default_vlan: bool,
     pub macspoofchk: bool,
+    pub ipspoofchk: bool,
     pub enabledad: bool,
     pub disable_container_interface: bool,
     pub port_isolation: bool,
@@ -43,6 +44,7 @@ impl Default for Config {
             vlan_trunk: Vec::new(),
             preserve_default_vlan: true,
             macspoofchk: false,
+            ipspoofchk: false,
             enabledad: false,
             disable_container_interface: false,
             port_isolation: false,
@@ -98,6 +100,13 @@ impl Config {
                 "disableContainerInterface",
                 true,
                 "an interface that is down can't have addresses: remove the ipam section",
+            ));
+        }
+        if self.ipspoofchk && !has_ipam {
+            return Err(Error::config(
+                "ipspoofchk",
+                true,
+                "without an ipam section the Pod has no address that could be its own: use macspoofchk",
             ));
         }
         if request.config.object.contains_key("ipam") && !has_ipam && !is_empty_section(request) {
@@ -185,13 +194,22 @@ pub const ABOUT: About = About {
             help: "keep VLAN 1 on the Pod's port beside vlan or vlanTrunk",
         },
         Key { name: "macspoofchk", default: "false", help: "drop frames whose source is not the Pod's MAC address" },
+        Key {
+            name: "ipspoofchk",
+            default: "false",
+            help: "drop what is not from the Pod's own addresses: IPv4, IPv6, ARP, neighbor discovery, and all else",
+        },
         Key { name: "enabledad", default: "false", help: "wait for IPv6 duplicate address detection" },
         Key {
             name: "disableContainerInterface",
             default: "false",
             help: "leave the Pod's interface down (without ipam)",
         },
-        Key { name: "portIsolation", default: "false", help: "Pods can't talk to each other on layer 2" },
+        Key {
+            name: "portIsolation",
+            default: "false",
+            help: "Pods can't talk to each other on layer 2; by the gateway they can",
+        },
         keys::NODES,
         keys::NODE_ROUTES,
         keys::NODE_NAME,

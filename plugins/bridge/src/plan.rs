@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use dataplane::address::{Address, Others};
+use dataplane::addresscheck::{AddressCheck, link_local};
 use dataplane::bridge::Bridge;
 use dataplane::cluster::Inside;
 use dataplane::masquerade::Masquerade;
@@ -82,6 +83,15 @@ impl<'a> Wiring<'a> {
         let mut label = wire::label(request, &attachment.id, masquerade);
         label.cluster = inside;
         label.mac_check = config.macspoofchk.then_some(pod.mac);
+        if config.ipspoofchk {
+            label.address_check = addresses.ips.iter().map(|ip| ip.address.ip()).collect();
+            label.address_check.push(link_local(pod.mac));
+            if !label.fits() {
+                let count = addresses.ips.len();
+                let why = format!("a Pod with {count} addresses has more than can be remembered for the check");
+                return Err(Error::config("ipspoofchk", true, why));
+            }
+        }
         let port =
             Port { bridge: config.bridge.clone(), hairpin: config.hairpin_mode, isolated: config.port_isolation };
         Ok(Wiring {
@@ -103,9 +113,7 @@ impl<'a> Wiring<'a> {
         self.gateways(&mut plan);
         plan.owned(self.veth.clone());
         self.vlans(&mut plan);
-        if self.config.macspoofchk {
-            plan.owned(SpoofCheck { owner: self.owner, mac: self.veth.pod.mac });
-        }
+        self.spoof_checks(&mut plan);
         if !self.config.disable_container_interface {
             let pod = self.pod();
             plan.owned(pod.settings(&self.addresses));
@@ -126,9 +134,7 @@ impl<'a> Wiring<'a> {
             self.pod().configure(&mut plan, &self.addresses);
         }
         if self.veth.host.name == self.owner.host_end() {
-            if self.config.macspoofchk {
-                plan.owned(SpoofCheck { owner: self.owner, mac: self.veth.pod.mac });
-            }
+            self.spoof_checks(&mut plan);
             self.masquerade(&mut plan);
         }
         plan
@@ -172,6 +178,15 @@ impl<'a> Wiring<'a> {
                 tagged: self.trunk.clone(),
                 keep_default: self.config.preserve_default_vlan,
             });
+        }
+    }
+
+    fn spoof_checks(&self, plan: &mut Plan) {
+        if self.config.macspoofchk {
+            plan.owned(SpoofCheck { owner: self.owner, mac: self.veth.pod.mac });
+        }
+        if self.config.ipspoofchk {
+            plan.owned(AddressCheck { owner: self.owner, addresses: self.veth.label.address_check.clone() });
         }
     }
 

@@ -8,6 +8,7 @@
 #![warn(missing_docs)]
 
 pub mod address;
+pub mod addresscheck;
 pub mod bridge;
 pub mod cluster;
 pub mod error;

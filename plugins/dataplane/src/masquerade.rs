@@ -25,10 +25,9 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey, Register, Verdict};
-use nix::errno::Errno;
 
 use crate::cluster::{self, Inside};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::{At, Kernel, changed};
 use crate::link;
 use crate::nft::{self, BaseChain, Element, Expression, Table, Transaction};
@@ -52,16 +51,7 @@ pub struct Masquerade {
 
 impl Object for Masquerade {
     fn ensure(&self, kernel: &Kernel) -> Result<Made> {
-        // Each round does what the last one found missing; others may do the same at the same moment.
-        for _ in 0..8 {
-            match self.add(kernel) {
-                Ok(()) => return Ok(Made::New),
-                Err(error) if error.is(Errno::ENOENT) => self.repair(kernel)?,
-                Err(error) if error.is(Errno::EEXIST) => self.take_over(kernel)?,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::NoAnswer { doing: "adding masquerade".into(), why: "somebody keeps removing its table".into() })
+        nft::insist("masquerade", &|| self.add(kernel), &|| self.repair(kernel), &|| self.take_over(kernel))
     }
 
     fn check(&self, kernel: &Kernel) -> Result<()> {

@@ -16,8 +16,10 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessa
 use nix::errno::Errno;
 
 use self::expression::verdict;
-pub use self::expression::{DROP, Expression, end, equals, in_the_set, masked, meta, payload, simple, verdict_map};
-pub use self::transaction::{BaseChain, Transaction, accept_faster};
+pub use self::expression::{
+    ACCEPT, DROP, Expression, end, equals, in_the_set, masked, meta, payload, simple, verdict_map,
+};
+pub use self::transaction::{BaseChain, Transaction, accept_faster, insist};
 use crate::error::Result;
 use crate::kernel::Kernel;
 use crate::owner::Owner;
@@ -221,6 +223,13 @@ fn read_element(attributes: &[SetElementAttribute]) -> Option<Element> {
         }
     }
     (!element.key.is_empty()).then_some(element)
+}
+
+/// An interface's name as a key: sixteen bytes, as the kernel keeps it.
+pub fn name_key(name: &str) -> Vec<u8> {
+    let mut key = name.as_bytes().to_vec();
+    key.resize(16, 0);
+    key
 }
 
 fn none_if_missing<T>(answers: Result<Vec<T>>) -> Result<Vec<T>> {

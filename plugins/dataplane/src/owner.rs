@@ -6,6 +6,7 @@
 //! this is kept: it goes when the object goes.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use sha2::{Digest, Sha256};
@@ -112,13 +113,16 @@ pub struct Label {
     /// Whose.
     pub owner: Owner,
     /// The Pod's addresses that are masqueraded, each with the subnet that it is not masqueraded towards; as many as the
-    /// alias has room for, which is three at least.
+    /// alias has room for, which is three at least, with `address_check` two.
     pub masquerade: Vec<IpNetwork>,
     /// Of a Pod in a network of many nodes: what else is not masqueraded towards. As many subnets as the alias has room
     /// for, the largest first.
     pub cluster: Option<Inside>,
     /// The only hardware address that may send from the Pod, if that is checked.
     pub mac_check: Option<Mac>,
+    /// The only addresses that may send from the Pod, if that is checked. Those that are masqueraded too are written
+    /// once.
+    pub address_check: Vec<IpAddr>,
     /// For people: network, container and interface. Cut where the alias would be too long.
     pub words: String,
 }
@@ -131,7 +135,14 @@ impl Label {
             return None;
         }
         let owner = Owner::from_hex(parts.next()?)?;
-        let mut label = Label { owner, masquerade: Vec::new(), cluster: None, mac_check: None, words: String::new() };
+        let mut label = Label {
+            owner,
+            masquerade: Vec::new(),
+            cluster: None,
+            mac_check: None,
+            address_check: Vec::new(),
+            words: String::new(),
+        };
         for part in parts {
             match part.split_once('=') {
                 Some(("masquerade", list)) => {
@@ -139,10 +150,19 @@ impl Label {
                 }
                 Some(("cluster", text)) => label.cluster = read_inside(text),
                 Some(("mac", mac)) => label.mac_check = mac.parse().ok(),
+                Some(("senders", list)) => {
+                    label.address_check = label.masquerade.iter().map(IpNetwork::ip).collect();
+                    label.address_check.extend(list.split(',').filter_map(|a| a.parse::<IpAddr>().ok()));
+                }
                 _ => label.words = part.to_owned(),
             }
         }
         Some(label)
+    }
+
+    /// Has an alias room for all the addresses that may send? Those that it has none for could not be restored.
+    pub fn fits(&self) -> bool {
+        self.to_string().len() <= MAX_ALIAS
     }
 }
 
@@ -153,10 +173,17 @@ impl fmt::Display for Label {
             text.push_str(&format!(" mac={mac}"));
         }
         let cluster = self.cluster.as_ref().map(|inside| format!(" cluster={}:", inside.network)).unwrap_or_default();
+        let mut masquerade = String::new();
         if !self.masquerade.is_empty() {
             text.push_str(" masquerade=");
-            let room = room_after(&text).saturating_sub(cluster.len());
-            text.push_str(&as_many(&self.masquerade, room));
+            let senders = if self.address_check.is_empty() { 0 } else { ROOM_FOR_LINK_LOCAL };
+            masquerade = as_many(&self.masquerade, room_after(&text).saturating_sub(cluster.len() + senders));
+            text.push_str(&masquerade);
+        }
+        if !self.address_check.is_empty() {
+            let is_written = |address: &&IpAddr| masquerade.split(',').any(|it| is_of(it, **address));
+            let more = self.address_check.iter().filter(|address| !is_written(address)).map(IpAddr::to_string);
+            text.push_str(&format!(" senders={}", more.collect::<Vec<_>>().join(",")));
         }
         if let Some(inside) = &self.cluster {
             text.push_str(&cluster);
@@ -168,6 +195,13 @@ impl fmt::Display for Label {
         let end = (0..=room.min(self.words.len())).rev().find(|&at| self.words.is_char_boundary(at)).unwrap_or(0);
         write!(f, "{text} {}", &self.words[..end])
     }
+}
+
+/// ` senders=` and a link-local address.
+const ROOM_FOR_LINK_LOCAL: usize = 9 + 25;
+
+fn is_of(network: &str, address: IpAddr) -> bool {
+    network.parse().is_ok_and(|network: IpNetwork| network.ip() == address)
 }
 
 /// Room for the cluster's subnets in an alias, in bytes, so that some is left for the words.
@@ -239,6 +273,7 @@ mod tests {
             masquerade: vec!["10.22.0.5/16".parse().unwrap(), "fd00::5/64".parse().unwrap()],
             cluster: Some(Inside { network: NetworkTag::new("n"), subnets: vec!["10.0.0.0/8".parse().unwrap()] }),
             mac_check: Some(Mac([2, 0, 0, 0, 0, 1])),
+            address_check: ["10.22.0.5", "fd00::5", "fe80::1"].map(|ip| ip.parse().unwrap()).to_vec(),
             words: "n/c/eth0".into(),
         };
         assert_eq!(Label::parse(&label.to_string()), Some(label.clone()));
@@ -249,12 +284,15 @@ mod tests {
             masquerade: (1..9)
                 .map(|n| format!("2001:db8:1111:2222:3333:4444:5555:{n}666/64").parse().unwrap())
                 .collect(),
+            address_check: Vec::new(),
             ..long
         };
         assert!(crowded.to_string().len() <= MAX_ALIAS, "{crowded}");
         let read = Label::parse(&crowded.to_string()).unwrap();
         assert_eq!(read.masquerade, crowded.masquerade[..read.masquerade.len()]);
         assert!(read.masquerade.len() > 2 && read.cluster.unwrap().network == NetworkTag::new("n"));
+        let checked = Label { address_check: crowded.masquerade.iter().map(IpNetwork::ip).collect(), ..crowded };
+        assert!(label.fits() && !checked.fits());
         for foreign in ["", "podwire", "podwire 12", "podwire zz", "uplink to rack 7"] {
             assert_eq!(Label::parse(foreign), None, "{foreign}");
         }

@@ -13,9 +13,8 @@
 
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey, Register};
-use nix::errno::Errno;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kernel::{At, Kernel, changed};
 use crate::link;
 use crate::mac::Mac;
@@ -39,15 +38,7 @@ pub struct SpoofCheck {
 
 impl Object for SpoofCheck {
     fn ensure(&self, kernel: &Kernel) -> Result<Made> {
-        for _ in 0..8 {
-            match self.add(kernel) {
-                Ok(()) => return Ok(Made::New),
-                Err(error) if error.is(Errno::ENOENT) => restore(kernel)?,
-                Err(error) if error.is(Errno::EEXIST) => self.remove(kernel)?,
-                Err(error) => return Err(error),
-            }
-        }
-        Err(Error::NoAnswer { doing: "adding the MAC check".into(), why: "somebody keeps removing its table".into() })
+        nft::insist("the MAC check", &|| self.add(kernel), &|| restore(kernel), &|| self.remove(kernel))
     }
 
     fn check(&self, kernel: &Kernel) -> Result<()> {
@@ -93,10 +84,9 @@ impl SpoofCheck {
         transaction.commit(kernel, &|| format!("adding the MAC check of {:?}", self.owner.host_end()))
     }
 
-    /// The key in each set. An interface name fills sixteen bytes, an address of a concatenation eight.
+    /// The key in each set. A hardware address fills eight bytes of a concatenation.
     fn keys(&self) -> [(&'static str, Vec<u8>); 2] {
-        let mut name = self.owner.host_end().into_bytes();
-        name.resize(16, 0);
+        let name = nft::name_key(&self.owner.host_end());
         let mut both = name.clone();
         both.extend(self.mac.0);
         both.resize(24, 0);

@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 
+use dataplane::addresscheck::{self, AddressCheck};
 use dataplane::masquerade::Masquerade;
 use dataplane::owner::{Label, NetworkTag};
 use dataplane::{At, Kernel, Object, Owner, link, masquerade, reference, spoofcheck};
@@ -32,6 +33,9 @@ pub fn remove_wire(request: &Request, attachment: &Attachment) -> Result<(), Err
             Masquerade { owner, addresses: label.masquerade, inside: None }.remove(&kernel).map_err(told)?;
             if spoofcheck::is_used(&kernel).map_err(told)? {
                 spoofcheck::remove_all_of(&kernel, &|gone| gone == owner).map_err(told)?;
+            }
+            if !label.address_check.is_empty() {
+                AddressCheck { owner, addresses: label.address_check }.remove(&kernel).map_err(told)?;
             }
             remove_link(&kernel, &owner.host_end())
         }
@@ -72,7 +76,8 @@ pub fn remove_rules_of(request: &Request, attachment: &Attachment) -> Result<(),
 
 fn remove_rules(kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<(), Error> {
     nothing_where_lacking(masquerade::remove_all_of(kernel, is_gone))?;
-    nothing_where_lacking(spoofcheck::remove_all_of(kernel, is_gone))
+    nothing_where_lacking(spoofcheck::remove_all_of(kernel, is_gone))?;
+    nothing_where_lacking(addresscheck::remove_all_of(kernel, is_gone))
 }
 
 /// A kernel without nftables holds no rules: what ADD had to refuse there can be removed.

@@ -38,6 +38,7 @@ pub fn label(request: &Request, attachment: &AttachmentId, masquerade: Vec<IpNet
         masquerade,
         cluster: None,
         mac_check: None,
+        address_check: Vec::new(),
         words: format!("{}/{attachment}", request.config.name),
     }
 }

@@ -52,12 +52,15 @@ pub fn in_the_set(set: &str, not: bool) -> Expression {
     Expressions::Lookup(attributes).into()
 }
 
-/// Ends the chain: back to the caller, or drops the packet.
+/// Ends the chain: back to the caller, or accepts or drops the packet.
 pub fn end(verdict_code: Verdict) -> Expression {
     let attributes =
         vec![Immediate::DestinationRegister(Register::Verdict), Immediate::Data(verdict(verdict_code, None))];
     Expressions::Immediate(attributes).into()
 }
+
+/// NF_ACCEPT of include/uapi/linux/netfilter.h.
+pub const ACCEPT: Verdict = Verdict::Other(1);
 
 /// NF_DROP of include/uapi/linux/netfilter.h.
 pub const DROP: Verdict = Verdict::Other(0);

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 use super::{Element, Expression, Interval, TABLE, after, in_set};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
+use crate::plan::Made;
 
 /// NFNL_SUBSYS_NFTABLES: which subsystem a batch is for.
 const SUBSYSTEM: u16 = 10;
@@ -183,6 +184,25 @@ fn frame(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
     header.flags = NLM_F_REQUEST;
     let message = NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), message);
     NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message))
+}
+
+/// Adds an owner's elements. Each round does what the last one found missing (`restore`) or another's (`take_over`), for
+/// others may do the same at the same moment.
+pub fn insist(
+    what: &str,
+    add: &dyn Fn() -> Result<()>,
+    restore: &dyn Fn() -> Result<()>,
+    take_over: &dyn Fn() -> Result<()>,
+) -> Result<Made> {
+    for _ in 0..8 {
+        match add() {
+            Ok(()) => return Ok(Made::New),
+            Err(error) if error.is(Errno::ENOENT) => restore()?,
+            Err(error) if error.is(Errno::EEXIST) => take_over()?,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::NoAnswer { doing: format!("adding {what}"), why: "somebody keeps removing its table".into() })
 }
 
 /// What somebody else made at the same moment is as good as made by us.
