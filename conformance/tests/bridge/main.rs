@@ -4,7 +4,6 @@
 mod common;
 mod keys;
 mod masquerade;
-mod spoof;
 mod verbs;
 mod wires;
 

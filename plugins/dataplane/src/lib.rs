@@ -27,6 +27,7 @@ pub mod peers;
 pub mod plan;
 pub mod reference;
 pub mod route;
+pub mod sourcecheck;
 pub mod spoofcheck;
 pub mod sysctl;
 pub mod veth;

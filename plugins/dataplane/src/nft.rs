@@ -17,7 +17,8 @@ use nix::errno::Errno;
 
 use self::expression::verdict;
 pub use self::expression::{
-    ACCEPT, DROP, Expression, end, equals, in_the_set, masked, meta, payload, simple, verdict_map,
+    ACCEPT, DROP, Expression, end, equals, in_the_set, is_source_routed_back, masked, meta, payload, simple,
+    verdict_map,
 };
 pub use self::transaction::{BaseChain, Transaction, accept_faster, insist};
 use crate::error::Result;

@@ -123,6 +123,8 @@ pub struct Label {
     /// The only addresses that may send from the Pod, if that is checked. Those that are masqueraded too are written
     /// once.
     pub address_check: Vec<IpAddr>,
+    /// Must what the Pod sends by IPv6 have a source address that is routed to it?
+    pub source_check: bool,
     /// For people: network, container and interface. Cut where the alias would be too long.
     pub words: String,
 }
@@ -141,6 +143,7 @@ impl Label {
             cluster: None,
             mac_check: None,
             address_check: Vec::new(),
+            source_check: false,
             words: String::new(),
         };
         for part in parts {
@@ -154,6 +157,7 @@ impl Label {
                     label.address_check = label.masquerade.iter().map(IpNetwork::ip).collect();
                     label.address_check.extend(list.split(',').filter_map(|a| a.parse::<IpAddr>().ok()));
                 }
+                Some(("check", "sources")) => label.source_check = true,
                 _ => label.words = part.to_owned(),
             }
         }
@@ -171,6 +175,9 @@ impl fmt::Display for Label {
         let mut text = format!("{MARK} {}", self.owner);
         if let Some(mac) = self.mac_check {
             text.push_str(&format!(" mac={mac}"));
+        }
+        if self.source_check {
+            text.push_str(" check=sources");
         }
         let cluster = self.cluster.as_ref().map(|inside| format!(" cluster={}:", inside.network)).unwrap_or_default();
         let mut masquerade = String::new();
@@ -274,6 +281,7 @@ mod tests {
             cluster: Some(Inside { network: NetworkTag::new("n"), subnets: vec!["10.0.0.0/8".parse().unwrap()] }),
             mac_check: Some(Mac([2, 0, 0, 0, 0, 1])),
             address_check: ["10.22.0.5", "fd00::5", "fe80::1"].map(|ip| ip.parse().unwrap()).to_vec(),
+            source_check: true,
             words: "n/c/eth0".into(),
         };
         assert_eq!(Label::parse(&label.to_string()), Some(label.clone()));

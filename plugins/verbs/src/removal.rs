@@ -8,7 +8,8 @@ use std::collections::HashSet;
 use dataplane::addresscheck::{self, AddressCheck};
 use dataplane::masquerade::Masquerade;
 use dataplane::owner::{Label, NetworkTag};
-use dataplane::{At, Kernel, Object, Owner, link, masquerade, reference, spoofcheck};
+use dataplane::sourcecheck::SourceCheck;
+use dataplane::{At, Kernel, Object, Owner, link, masquerade, reference, sourcecheck, spoofcheck};
 use libcni::{Attachment, AttachmentId, Command, Error, Request, code};
 
 use crate::error::told;
@@ -36,6 +37,9 @@ pub fn remove_wire(request: &Request, attachment: &Attachment) -> Result<(), Err
             }
             if !label.address_check.is_empty() {
                 AddressCheck { owner, addresses: label.address_check }.remove(&kernel).map_err(told)?;
+            }
+            if label.source_check {
+                SourceCheck { owner }.remove(&kernel).map_err(told)?;
             }
             remove_link(&kernel, &owner.host_end())
         }
@@ -77,7 +81,8 @@ pub fn remove_rules_of(request: &Request, attachment: &Attachment) -> Result<(),
 fn remove_rules(kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<(), Error> {
     nothing_where_lacking(masquerade::remove_all_of(kernel, is_gone))?;
     nothing_where_lacking(spoofcheck::remove_all_of(kernel, is_gone))?;
-    nothing_where_lacking(addresscheck::remove_all_of(kernel, is_gone))
+    nothing_where_lacking(addresscheck::remove_all_of(kernel, is_gone))?;
+    nothing_where_lacking(sourcecheck::remove_all_of(kernel, is_gone))
 }
 
 /// A kernel without nftables holds no rules: what ADD had to refuse there can be removed.

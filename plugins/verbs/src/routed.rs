@@ -14,6 +14,7 @@ use dataplane::masquerade::Masquerade;
 use dataplane::neighbor::Neighbor;
 use dataplane::owner::Label;
 use dataplane::route::{Options, PROTOCOL, Route};
+use dataplane::sourcecheck::SourceCheck;
 use dataplane::sysctl::{Forwarding, Setting, Sysctls};
 use dataplane::veth::{End, Veth};
 use dataplane::{At, Kernel, Mac, Plan, link};
@@ -63,6 +64,7 @@ impl Wiring {
         let subnets: Vec<IpNetwork> = from_ipam.ips.iter().map(|ip| ip.address).collect();
         let mut label = wire::label(request, &attachment.id, if wish.masquerade { subnets } else { Vec::new() });
         label.cluster = wish.inside.filter(|_| wish.masquerade);
+        label.source_check = from_ipam.ips.iter().any(|ip| ip.address.is_ipv6());
         let pod = End { name: attachment.id.ifname.clone(), mac: wish.mac.unwrap_or_else(|| Mac::of_ip(first)) };
         let host = End { name: label.owner.host_end(), mac: Mac::random() };
         Ok(Wiring {
@@ -141,6 +143,9 @@ impl Wiring {
         for route in &self.addresses.routes {
             plan.owned(self.route_in_the_pod(route));
         }
+        if self.veth.label.source_check {
+            plan.owned(SourceCheck { owner: self.veth.label.owner });
+        }
         if let Some(masquerade) = &self.masquerade {
             plan.owned(masquerade.clone());
         }
@@ -171,9 +176,11 @@ impl Wiring {
             Setting::if_there(ipv6("accept_ra"), "0"),
             Setting::if_there(ipv6("accept_redirects"), "0"),
         ];
-        if self.has(false) {
-            settings.push(Setting::new(ipv6("disable_ipv6"), "0"));
-        }
+        // A Pod without an IPv6 address has no business with IPv6.
+        settings.push(match self.has(false) {
+            true => Setting::new(ipv6("disable_ipv6"), "0"),
+            false => Setting::if_there(ipv6("disable_ipv6"), "1"),
+        });
         Sysctls { at: At::Host, settings }
     }
 

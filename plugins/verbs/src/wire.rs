@@ -39,6 +39,7 @@ pub fn label(request: &Request, attachment: &AttachmentId, masquerade: Vec<IpNet
         cluster: None,
         mac_check: None,
         address_check: Vec::new(),
+        source_check: false,
         words: format!("{}/{attachment}", request.config.name),
     }
 }

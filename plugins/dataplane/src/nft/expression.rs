@@ -1,5 +1,6 @@
 //! What a rule consists of: load something into a register, compare it, look it up, end.
 
+use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
     Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey,
     Operator, Payload, Register, Verdict, VerdictAttribute,
@@ -32,6 +33,18 @@ pub fn equals(value: &[u8]) -> Expression {
         Cmp::Data(DataAttribute::Value(value.to_vec())),
     ];
     Expressions::Cmp(attributes).into()
+}
+
+/// Loads into the first register whether the source address has a route out of the interface that the packet came by
+/// (`fib saddr . iif oif`): one byte, 1 or 0.
+pub fn is_source_routed_back() -> Expression {
+    // NFTA_FIB_… and NFT_FIB_RESULT_OIF of include/uapi/linux/netfilter/nf_tables.h, big-endian; flags: saddr, iif, present.
+    const FIRST_REGISTER: u32 = 1;
+    const OUTPUT_INTERFACE: u32 = 1;
+    const FLAGS: u32 = 1 | 1 << 3 | 1 << 5;
+    let attributes = [(1, FIRST_REGISTER), (2, OUTPUT_INTERFACE), (3, FLAGS)];
+    let attributes = attributes.map(|(kind, value)| DefaultNla::new(kind, value.to_be_bytes().to_vec())).to_vec();
+    Expressions::Other { expression_type: "fib".to_owned(), attributes }.into()
 }
 
 /// Looks the first register up in a verdict map and does what stands there.
