@@ -4,9 +4,12 @@
 //! understands it asks for as a type of its own: [`Config::parse`]. A value that does not fit is
 //! named with its key (code 7).
 
+use std::fmt;
 use std::io::Read;
 
-use serde::de::DeserializeOwned;
+use serde::Deserializer;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
@@ -23,8 +26,10 @@ pub const MAX_BYTES: u64 = 16 << 20;
 pub struct Config {
     /// What was on stdin, to the byte.
     pub bytes: Vec<u8>,
-    /// The same as a JSON object.
+    /// The same as a JSON object, less what is kept as text.
     pub object: Map<String, Value>,
+    /// What is kept as text.
+    texts: Vec<(&'static str, Box<RawValue>)>,
     /// `name`: the network. Valid as a file name.
     pub name: String,
     /// `cniVersion`: the version to speak.
@@ -50,11 +55,12 @@ impl Config {
 
     /// The JSON object in `bytes`. The error says line and column (code 6).
     pub fn decode(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
-        serde_json::from_slice(bytes).map_err(|error| Error::decode("network configuration on stdin", error))
+        Document::decode(bytes, &[]).map(|document| document.object)
     }
 
     /// Checks what every command needs: the network's name. `version` is known by then.
-    pub fn new(bytes: Vec<u8>, object: Map<String, Value>, version: Version) -> Result<Self, Error> {
+    pub fn new(bytes: Vec<u8>, document: Document, version: Version) -> Result<Self, Error> {
+        let Document { object, texts } = document;
         let name = match object.get("name") {
             Some(Value::String(name)) => name.clone(),
             Some(other) => return Err(Error::config("name", shorten(other), "not a string")),
@@ -63,7 +69,14 @@ impl Config {
         if let Some(fault) = identifier_fault(&name) {
             return Err(Error::config("name", format!("{name:?}"), fault));
         }
-        Ok(Config { bytes, object, name, version })
+        Ok(Config { bytes, object, texts, name, version })
+    }
+
+    /// The JSON text of a key that the plugin has kept as text ([`Plugin::AS_TEXT`](crate::Plugin::AS_TEXT)); null
+    /// counts as missing.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        let (_, text) = self.texts.iter().find(|(name, _)| *name == key)?;
+        Some(text.get()).filter(|text| *text != "null")
     }
 
     /// `cniVersion` of a decoded configuration; missing is 0.1.0, unknown is code 1.
@@ -127,6 +140,49 @@ impl Config {
     }
 }
 
+/// A configuration as a JSON object. Some keys are kept as text: what they hold may be long, and is parsed only when it
+/// is needed.
+#[derive(Debug)]
+pub struct Document {
+    /// The object, less the keys kept as text.
+    pub object: Map<String, Value>,
+    texts: Vec<(&'static str, Box<RawValue>)>,
+}
+
+impl Document {
+    /// Decodes `bytes` with the values of the keys `as_text` as they came. The error says line and column (code 6).
+    pub fn decode(bytes: &[u8], as_text: &'static [&'static str]) -> Result<Self, Error> {
+        let mut json = serde_json::Deserializer::from_slice(bytes);
+        let document = json.deserialize_map(Keeping(as_text)).and_then(|document| json.end().map(|()| document));
+        document.map_err(|error| Error::decode("network configuration on stdin", error))
+    }
+}
+
+/// Reads an object, keeping the values of these keys as text. Of a key that is there twice the last one counts.
+struct Keeping(&'static [&'static str]);
+
+impl<'de> Visitor<'de> for Keeping {
+    type Value = Document;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
+        let mut document = Document { object: Map::new(), texts: Vec::new() };
+        while let Some(key) = map.next_key::<String>()? {
+            match self.0.iter().find(|name| **name == key) {
+                Some(&name) => {
+                    document.texts.retain(|(earlier, _)| *earlier != name);
+                    document.texts.push((name, map.next_value()?));
+                }
+                None => drop(document.object.insert(key, map.next_value()?)),
+            }
+        }
+        Ok(document)
+    }
+}
+
 /// Deserializes `value`, which stands at the key `at`; an error names key and value (code 7).
 pub fn parse_at<T: DeserializeOwned>(value: &Value, at: &str) -> Result<T, Error> {
     serde_path_to_error::deserialize(value).map_err(|error| misfit(&error, at, lookup(value, error.path().iter())))
@@ -166,9 +222,9 @@ mod tests {
     use serde::Deserialize;
 
     fn config(text: &str) -> Result<Config, Error> {
-        let object = Config::decode(text.as_bytes())?;
-        let version = Config::version_of(&object)?;
-        Config::new(text.as_bytes().to_vec(), object, version)
+        let document = Document::decode(text.as_bytes(), &["long"])?;
+        let version = Config::version_of(&document.object)?;
+        Config::new(text.as_bytes().to_vec(), document, version)
     }
 
     #[test]
@@ -199,6 +255,18 @@ mod tests {
     fn names_become_file_names_and_are_checked() {
         for bad in [r#"{"name":"../x"}"#, r#"{"name":""}"#, r#"{"name":5}"#, "{}"] {
             assert_eq!(config(bad).unwrap_err().code, code::INVALID_CONFIG, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_as_text_is_as_it_came_and_is_checked_to_be_json() {
+        let read = config(r#"{"name":"n","long":[1],"other":[2],"long":[1, {"a":2}]}"#).unwrap();
+        assert_eq!(read.text("long"), Some(r#"[1, {"a":2}]"#));
+        assert_eq!(read.text("other"), None);
+        assert!(!read.object.contains_key("long") && read.object.contains_key("other"));
+        assert_eq!(config(r#"{"name":"n","long":null}"#).unwrap().text("long"), None);
+        for broken in [r#"{"name":"n","long":[1,}"#, r#"{"name":"n","long":[1]} x"#, r#"["long"]"#] {
+            assert_eq!(config(broken).unwrap_err().code, code::DECODING_FAILURE, "{broken}");
         }
     }
 

@@ -24,6 +24,7 @@ pub struct Delegate<'a> {
     request: &'a Request,
     name: &'a str,
     executable: PathBuf,
+    more: Vec<(&'static str, OsString)>,
 }
 
 /// A delegate's ADD that has been started: what lies between this and [`Running::finish_add`] runs beside it.
@@ -41,7 +42,12 @@ impl<'a> Delegate<'a> {
     /// The delegate `name`, found in the request's `CNI_PATH` (code 4 if it is not there, 7 if it is no name).
     pub fn find(request: &'a Request, name: &'a str) -> Result<Self, Error> {
         let executable = find(name, &request.invocation.path)?;
-        Ok(Delegate { request, name, executable })
+        Ok(Delegate { request, name, executable, more: Vec::new() })
+    }
+
+    /// Sets a variable for the delegate, beside those of the protocol.
+    pub fn tell(&mut self, variable: &'static str, value: impl Into<OsString>) {
+        self.more.push((variable, value.into()));
     }
 
     /// The delegate that the configuration's `ipam.type` names, if it names one.
@@ -80,6 +86,7 @@ impl<'a> Delegate<'a> {
         if let Some(args) = &invocation.raw_args {
             variables.push(("CNI_ARGS", args.into()));
         }
+        variables.extend(self.more.iter().cloned());
         variables
     }
 

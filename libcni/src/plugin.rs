@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::config::Config;
+use crate::config::{Config, Document};
 use crate::error::{Error, code};
 use crate::invocation::{Attachment, AttachmentId, Command, Invocation, Lookup};
 use crate::netns::Netns;
@@ -99,6 +99,9 @@ pub trait Plugin {
 
     /// Whether it works inside the container's namespace.
     const KIND: Kind;
+
+    /// Keys whose value may be long, and is parsed only when it is needed: kept as text ([`Config::text`]).
+    const AS_TEXT: &'static [&'static str] = &[];
 
     /// What an operator may run by hand.
     const OPERATOR: Option<Operator> = None;
@@ -237,8 +240,8 @@ fn requests_of<P: Plugin>(file: &Path) -> Result<Vec<Request>, Error> {
         return Err(Error::new(code::INVALID_CONFIG, "invalid network configuration", details));
     }
     let request = |bytes: Vec<u8>| {
-        let object = Config::decode(&bytes)?;
-        Ok(Request { config: Config::new(bytes, object, list.version)?, invocation: Invocation::by_hand() })
+        let document = Document::decode(&bytes, P::AS_TEXT)?;
+        Ok(Request { config: Config::new(bytes, document, list.version)?, invocation: Invocation::by_hand() })
     };
     configurations.into_iter().map(request).collect()
 }
@@ -292,15 +295,15 @@ fn run<P: Plugin>(lookup: Lookup, input: &mut dyn Read, version: &mut Version) -
     if command == Command::Version {
         return version_answer(&bytes).map(Output::Document);
     }
-    let object = Config::decode(&bytes)?;
-    *version = match Config::version_of(&object) {
+    let document = Document::decode(&bytes, P::AS_TEXT)?;
+    *version = match Config::version_of(&document.object) {
         Ok(version) => version,
         // What was added must be removable, also when the version was edited into nonsense since.
         Err(_) if command == Command::Del => Version::LATEST,
         Err(error) => return Err(error),
     };
     require_command(command, *version)?;
-    let request = Request { config: Config::new(bytes, object, *version)?, invocation };
+    let request = Request { config: Config::new(bytes, document, *version)?, invocation };
     execute::<P>(request)
 }
 

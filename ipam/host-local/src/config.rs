@@ -201,12 +201,17 @@ fn range_sets(request: &Request, config: &HostLocal, ipam: &Ipam) -> Result<Vec<
 
 /// The Pod CIDRs of this node, if the configuration has a node map: one range set for each family.
 fn pod_cidrs(request: &Request) -> Result<Vec<(String, RangeSet)>, Error> {
-    let Some(keys) = Keys::read(&request.config.bytes)? else { return Ok(Vec::new()) };
-    let own = keys.source.parse()?.own(keys.node_name.as_deref(), &machine_addresses()?)?.clone();
+    if !Keys::are_in(&request.config) {
+        return Ok(Vec::new());
+    }
+    let (node, pod_cidrs) = match told_pod_cidrs()? {
+        Some(pod_cidrs) => ("this node".to_owned(), pod_cidrs),
+        None => pod_cidrs_of_map(request)?,
+    };
     let mut named = Vec::new();
     for ipv4 in [true, false] {
-        let of_family = own.pod_cidrs.iter().filter(|cidr| cidr.is_ipv4() == ipv4);
-        let key = format!("podCIDRs of node {:?}", own.name);
+        let of_family = pod_cidrs.iter().filter(|cidr| cidr.is_ipv4() == ipv4);
+        let key = format!("podCIDRs of {node}");
         let range =
             |cidr: &IpNetwork| Range::new(&Wanted { subnet: *cidr, start: None, end: None, gateway: None }, &key);
         let ranges: Vec<Range> = of_family.map(range).collect::<Result<_, _>>()?;
@@ -215,13 +220,27 @@ fn pod_cidrs(request: &Request) -> Result<Vec<(String, RangeSet)>, Error> {
         }
     }
     if named.is_empty() {
-        return Err(Error::config(
-            "nodes",
-            format!("{:?}", own.name),
-            "this node has no podCIDRs to give addresses of",
-        ));
+        return Err(Error::config("nodes", node, "it has no podCIDRs to give addresses of"));
     }
     Ok(named)
+}
+
+/// What the plugin that calls this one knows already: a map of thousands of nodes is read once for an ADD, not twice.
+fn told_pod_cidrs() -> Result<Option<Vec<IpNetwork>>, Error> {
+    let Some(text) = std::env::var_os(nodes::POD_CIDRS) else { return Ok(None) };
+    let text = text.to_string_lossy();
+    let refuse = |error| {
+        let details = format!("{}={text:?}: {error}", nodes::POD_CIDRS);
+        Error::new(code::INVALID_ENVIRONMENT, "invalid environment", details)
+    };
+    text.split(',').map(|cidr| cidr.parse().map_err(refuse)).collect::<Result<_, _>>().map(Some)
+}
+
+/// This node, in words, and its Pod CIDRs.
+fn pod_cidrs_of_map(request: &Request) -> Result<(String, Vec<IpNetwork>), Error> {
+    let Some(keys) = Keys::read(&request.config)? else { return Ok(Default::default()) };
+    let own = keys.source.parse()?.own(keys.node_name.as_deref(), &machine_addresses()?)?.clone();
+    Ok((format!("node {:?}", own.name), own.pod_cidrs))
 }
 
 /// By which the own node is found in a map that does not name it.

@@ -95,10 +95,7 @@ impl Plugin for Ipam {
     };
 
     const KIND: Kind = Kind::Ipam;
-
-    fn validate(request: &Request, config: &HostLocal) -> Result<(), Error> {
-        Settings::resolve(request, config).map(drop)
-    }
+    const AS_TEXT: &'static [&'static str] = nodes::AS_TEXT;
 
     fn add(request: &Request, config: HostLocal, attachment: &Attachment) -> Result<CniResult, Error> {
         let settings = Settings::resolve(request, &config)?;

@@ -21,8 +21,8 @@ pub enum Family {
 
 impl Family {
     /// Reads `underlayFamily`.
-    pub(crate) fn read(value: Option<Value>) -> Result<Self, Error> {
-        match value.as_ref().map(|value| (value, value.as_str())) {
+    pub(crate) fn read(value: Option<&Value>) -> Result<Self, Error> {
+        match value.map(|value| (value, value.as_str())) {
             None | Some((Value::Null, _)) | Some((_, Some("ipv4" | "IPv4"))) => Ok(Family::V4),
             Some((_, Some("ipv6" | "IPv6"))) => Ok(Family::V6),
             Some((other, _)) => Err(Error::Key {
@@ -121,7 +121,8 @@ mod tests {
     use super::*;
 
     fn cluster(json: &str, name: &str) -> Cluster {
-        let keys = Keys::read(format!(r#"{{"nodeName":"{name}",{json}}}"#).as_bytes()).unwrap().unwrap();
+        let config = crate::testing::config(&format!(r#"{{"nodeName":"{name}",{json}}}"#));
+        let keys = Keys::read(&config).unwrap().unwrap();
         Cluster::new(&keys, &[]).unwrap()
     }
 

@@ -20,4 +20,20 @@ mod source;
 pub use cluster::{Cluster, Family};
 pub use error::Error;
 pub use map::{Map, Node};
-pub use source::{Keys, Source};
+pub use source::{AS_TEXT, Keys, Source};
+
+/// The variable by which a plugin that has read the map tells its IPAM plugin this node's Pod CIDRs, separated by commas.
+/// Who finds it need not read the map.
+pub const POD_CIDRS: &str = "PODWIRE_POD_CIDRS";
+
+#[cfg(test)]
+mod testing {
+    use libcni::config::{Config, Document};
+
+    /// A configuration as a plugin with a node map has it.
+    pub fn config(text: &str) -> Config {
+        let mut document = Document::decode(text.as_bytes(), crate::AS_TEXT).unwrap();
+        document.object.insert("name".into(), "n".into());
+        Config::new(text.into(), document, libcni::Version::LATEST).unwrap()
+    }
+}

@@ -1,12 +1,12 @@
 //! Where the map is, and the other keys that go with it.
 
-use std::hash::{DefaultHasher, Hasher};
 use std::path::PathBuf;
 
+use libcni::Config;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_json::value::RawValue;
+use twox_hash::XxHash64;
 
 use crate::cluster::Family;
 use crate::error::Error;
@@ -32,14 +32,11 @@ pub struct Source {
     text: Vec<u8>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawKeys<'a> {
-    #[serde(borrow)]
-    nodes: Option<&'a RawValue>,
-    node_name: Option<Value>,
-    underlay_family: Option<Value>,
-}
+/// The keys that a plugin with a node map keeps as text (`libcni::Plugin::AS_TEXT`): a map of thousands of nodes is parsed
+/// only when it has changed.
+pub const AS_TEXT: &[&str] = &[NODES];
+
+const NODES: &str = "nodes";
 
 #[derive(Deserialize)]
 struct File {
@@ -47,38 +44,41 @@ struct File {
 }
 
 impl Keys {
-    /// The keys of a network configuration (its bytes), with the map's file read; `None` if there is no `nodes`.
-    pub fn read(config: &[u8]) -> Result<Option<Self>, Error> {
-        let raw: RawKeys = serde_json::from_slice(config)
-            .map_err(|error| Error::Undecodable { place: "in the configuration".to_owned(), why: error.to_string() })?;
-        let Some(nodes) = raw.nodes.filter(|nodes| nodes.get() != "null") else { return Ok(None) };
+    /// The keys of a configuration that keeps [`AS_TEXT`], with the map's file read; `None` if there is no `nodes`.
+    pub fn read(config: &Config) -> Result<Option<Self>, Error> {
+        let Some(nodes) = config.text(NODES) else { return Ok(None) };
         Ok(Some(Keys {
-            node_name: text("nodeName", raw.node_name)?.filter(|name| !name.is_empty()),
-            underlay_family: Family::read(raw.underlay_family)?,
+            node_name: text("nodeName", config.object.get("nodeName"))?.filter(|name| !name.is_empty()),
+            underlay_family: Family::read(config.object.get("underlayFamily"))?,
             source: Source::read(nodes)?,
         }))
+    }
+
+    /// Is there a map? It is not looked at.
+    pub fn are_in(config: &Config) -> bool {
+        config.text(NODES).is_some()
     }
 }
 
 /// A key that is text; missing and null are the same.
-fn text(key: &'static str, value: Option<Value>) -> Result<Option<String>, Error> {
+fn text(key: &'static str, value: Option<&Value>) -> Result<Option<String>, Error> {
     match value {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(Error::Key { key, value: libcni::config::shorten(&other), why: "not a string".to_owned() }),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(other) => Err(Error::Key { key, value: libcni::config::shorten(other), why: "not a string".to_owned() }),
     }
 }
 
 impl Source {
-    fn read(nodes: &RawValue) -> Result<Self, Error> {
+    fn read(nodes: &str) -> Result<Self, Error> {
         let refuse = |why: &str| {
-            let value = serde_json::from_str(nodes.get()).unwrap_or(Value::Null);
-            Err(Error::Key { key: "nodes", value: libcni::config::shorten(&value), why: why.to_owned() })
+            let value = serde_json::from_str(nodes).unwrap_or(Value::Null);
+            Err(Error::Key { key: NODES, value: libcni::config::shorten(&value), why: why.to_owned() })
         };
-        match nodes.get().as_bytes().first() {
-            Some(b'[') => Ok(Source { path: None, text: nodes.get().as_bytes().to_vec() }),
+        match nodes.as_bytes().first() {
+            Some(b'[') => Ok(Source { path: None, text: nodes.as_bytes().to_vec() }),
             Some(b'"') => {
-                let path: PathBuf = serde_json::from_str(nodes.get()).unwrap_or_default();
+                let path: PathBuf = serde_json::from_str(nodes).unwrap_or_default();
                 // A relative path would be the runtime's affair: where it happens to run.
                 if !path.is_absolute() {
                     return refuse("not an absolute path");
@@ -94,9 +94,7 @@ impl Source {
 
     /// Sixty-four bits that change when the text does.
     pub fn digest(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        hasher.write(&self.text);
-        hasher.finish()
+        XxHash64::oneshot(0, &self.text)
     }
 
     /// What the map says, checked whole.
@@ -138,8 +136,10 @@ fn decode<T: DeserializeOwned>(text: &[u8], place: &str) -> Result<T, Error> {
 mod tests {
     use super::*;
 
-    fn read(config: &str) -> Result<Option<Keys>, Error> {
-        Keys::read(config.as_bytes())
+    use crate::testing::config;
+
+    fn read(text: &str) -> Result<Option<Keys>, Error> {
+        Keys::read(&config(text))
     }
 
     #[test]

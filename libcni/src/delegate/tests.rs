@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::config::Config;
+use crate::config::{Config, Document};
 use crate::error::code;
 use crate::invocation::Invocation;
 use crate::testing::Scripts;
@@ -25,9 +25,9 @@ fn request_in(path: &str, command: &str, config: &str) -> Request {
     ];
     let variables: BTreeMap<_, _> = variables.into_iter().collect();
     let invocation = Invocation::read(&|name| variables.get(name).map(OsString::from)).unwrap().unwrap();
-    let object = Config::decode(config.as_bytes()).unwrap();
-    let version = Config::version_of(&object).unwrap();
-    Request { config: Config::new(config.into(), object, version).unwrap(), invocation }
+    let document = Document::decode(config.as_bytes(), &[]).unwrap();
+    let version = Config::version_of(&document.object).unwrap();
+    Request { config: Config::new(config.into(), document, version).unwrap(), invocation }
 }
 
 fn request(scripts: &Scripts, command: &str) -> Request {

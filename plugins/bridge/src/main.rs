@@ -33,6 +33,7 @@ impl Plugin for Bridge {
 
     const ABOUT: About = config::ABOUT;
     const KIND: Kind = Kind::Interface;
+    const AS_TEXT: &'static [&'static str] = cluster::AS_TEXT;
     const OPERATOR: Option<Operator> =
         Some(cluster::operator(|request| cluster::sync_command(request, &keys::reach_by_node_routes)));
 
@@ -45,9 +46,9 @@ impl Plugin for Bridge {
         wire::refuse_second(&kernel, request, &attachment.id)?;
         let network = keys::network_by_node_routes(request)?;
         let followed = network.map(|network| network.follow(&kernel, config.ip_masq)).transpose()?;
-        let inside = followed.and_then(|followed| followed.inside);
-        let lease = Lease::take(request)?;
-        let wired = connect(request, &config, attachment, &kernel, lease.result.clone(), inside);
+        let followed = followed.unwrap_or_default();
+        let lease = Lease::take(request, &followed.pod_cidrs)?;
+        let wired = connect(request, &config, attachment, &kernel, lease.result.clone(), followed.inside);
         wired.map_err(|error| lease.give_back(removal::undo_unanswered(request, attachment, error)))
     }
 

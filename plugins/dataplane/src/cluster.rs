@@ -12,8 +12,6 @@
 //! Pods too, and a packet's way is as long with a thousand nodes as with three. The sets are rewritten in one transaction: no
 //! packet ever meets a half-written one.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use ipnetwork::IpNetwork;
 use netlink_packet_netfilter::nftables::Verdict;
 
@@ -31,7 +29,25 @@ pub struct Inside {
     pub network: NetworkTag,
     /// Pod CIDRs, and addresses that Pods reach with their own. They may overlap.
     pub subnets: Vec<IpNetwork>,
+    /// Is that all of it? What only outlines it ([`outline`], a label) replaces nothing that is there.
+    pub is_all: bool,
 }
+
+/// As many of these, with commas, as `room` bytes hold.
+pub(crate) fn as_many(networks: &[IpNetwork], room: usize) -> String {
+    let mut list = String::new();
+    for network in networks.iter().map(IpNetwork::to_string) {
+        if list.len() + network.len() + usize::from(!list.is_empty()) > room {
+            break;
+        }
+        list.push_str(if list.is_empty() { "" } else { "," });
+        list.push_str(&network);
+    }
+    list
+}
+
+/// The longest comment of a rule, in bytes (NFTNL_UDATA_COMMENT_MAXLEN of libnftnl, less the final zero).
+const MAX_COMMENT: usize = 127;
 
 /// Rules of the network's chain: two for each family, and the last.
 const RULES: usize = 5;
@@ -46,20 +62,26 @@ pub(crate) fn is_chain(name: &str) -> bool {
     name.starts_with("net-")
 }
 
-/// The subnets that stand in the kernel, as few as say it all; empty if there is nothing.
-pub fn present(kernel: &Kernel, network: NetworkTag) -> Result<Vec<IpNetwork>> {
-    let mut subnets = Vec::new();
-    for family in [Family::V4, Family::V6] {
-        for (first, last) in INET.intervals(kernel, &set(&family, network))? {
-            subnets.extend(cover(&family, &first, &last));
-        }
-    }
-    Ok(subnets)
+/// Does anything of the network go to its chain?
+pub fn is_used(kernel: &Kernel, network: NetworkTag) -> Result<bool> {
+    Ok(INET.rules(kernel, &chain(network))? > 0)
+}
+
+/// What stands in the kernel, in outline: the largest subnets, as the comment of the chain's last rule has them. That says all
+/// that an attachment needs, whatever the number of nodes. None if the chain is not there, or does not hold all of it.
+pub fn outline(kernel: &Kernel, network: NetworkTag) -> Result<Option<Inside>> {
+    let comments = INET.comments(kernel, &chain(network))?;
+    let comment = comments.last().filter(|_| comments.len() == RULES).and_then(|comment| comment.as_deref());
+    Ok(comment.and_then(Inside::read_outline).filter(|inside| inside.network == network))
 }
 
 impl Object for Inside {
     fn ensure(&self, kernel: &Kernel) -> Result<Made> {
-        if self.check(kernel).is_ok() {
+        let is_there = match self.is_all {
+            true => self.check(kernel).is_ok(),
+            false => is_used(kernel, self.network)?,
+        };
+        if is_there {
             return Ok(Made::Already);
         }
         let chain = chain(self.network);
@@ -70,9 +92,12 @@ impl Object for Inside {
             transaction.interval_set(&name, family.set_type(), family.bytes(), &self.intervals(&family));
         }
         transaction.empty_chain(&chain);
-        for rule in self.rules() {
-            transaction.rule(&chain, rule);
-        }
+        let mut rules = self.rules();
+        let last = rules.pop();
+        rules.into_iter().for_each(|rule| transaction.rule(&chain, rule));
+        // Only what is complete says so: the next ADD looks for it.
+        let comment = self.is_all.then(|| self.outline(MAX_COMMENT));
+        last.into_iter().for_each(|rule| transaction.rule_with_comment(&chain, rule, comment.as_deref()));
         transaction.commit(kernel, &|| format!("writing what nftables chain {chain} does not masquerade"))?;
         Ok(Made::New)
     }
@@ -86,9 +111,11 @@ impl Object for Inside {
                 )));
             }
         }
-        match INET.rules(kernel, &chain(self.network))? {
-            RULES => Ok(()),
-            _ => Err(changed(format!("masquerade: chain inet podwire {} is missing or changed", chain(self.network)))),
+        match outline(kernel, self.network)? {
+            Some(_) => Ok(()),
+            None => {
+                Err(changed(format!("masquerade: chain inet podwire {} is missing or changed", chain(self.network))))
+            }
         }
     }
 
@@ -98,6 +125,22 @@ impl Object for Inside {
 }
 
 impl Inside {
+    /// `0123456789abcdef:10.244.0.0/16,fd00:244::/48`, with as many subnets, the largest first, as `room` bytes hold.
+    pub(crate) fn outline(&self, room: usize) -> String {
+        let mut text = format!("{}:", self.network);
+        let mut largest_first = self.subnets.clone();
+        largest_first.sort_by_key(|subnet| subnet.prefix());
+        text.push_str(&as_many(&largest_first, room.saturating_sub(text.len())));
+        text
+    }
+
+    /// Reads an outline.
+    pub(crate) fn read_outline(text: &str) -> Option<Self> {
+        let (network, list) = text.split_once(':')?;
+        let subnets = list.split(',').filter_map(|subnet| subnet.parse().ok()).collect();
+        Some(Inside { network: NetworkTag::from_hex(network)?, subnets, is_all: false })
+    }
+
     /// Sorted, and such that none touches another.
     fn intervals(&self, family: &Family) -> Vec<Interval> {
         let mut ranges: Vec<(u128, u128)> =
@@ -145,41 +188,17 @@ fn range(subnet: &IpNetwork) -> (u128, u128) {
     }
 }
 
-/// The fewest subnets that make up an interval.
-fn cover(family: &Family, first: &[u8], last: &[u8]) -> Vec<IpNetwork> {
-    let number = |key: &[u8]| key.iter().fold(0u128, |number, byte| number << 8 | u128::from(*byte));
-    let bits = family.bytes() * 8;
-    let (mut first, last) = (number(first), number(last));
-    let mut subnets = Vec::new();
-    while first <= last {
-        // The largest block that begins here and does not reach beyond the end.
-        let mut host_bits = first.trailing_zeros().min(bits);
-        while host_bits == 128 || first + ((1 << host_bits) - 1) > last {
-            host_bits -= 1;
-        }
-        let ip = match family {
-            Family::V4 => IpAddr::V4(Ipv4Addr::from_bits(first as u32)),
-            Family::V6 => IpAddr::V6(Ipv6Addr::from_bits(first)),
-        };
-        subnets.extend(IpNetwork::new(ip, (bits - host_bits) as u8));
-        match first.checked_add(1 << host_bits) {
-            Some(next) => first = next,
-            None => break,
-        }
-    }
-    subnets
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn neighbors_become_one_interval_and_an_interval_becomes_subnets() {
+    fn neighbors_become_one_interval_and_an_outline_has_the_largest() {
         let subnets = ["10.244.1.0/24", "10.244.0.0/24", "10.240.0.5/32", "fd00:1::/64", "10.244.0.7/32", "fd00::/64"];
         let inside = Inside {
             network: NetworkTag::new("n"),
             subnets: subnets.iter().map(|text| text.parse().unwrap()).collect(),
+            is_all: true,
         };
         let intervals = inside.intervals(&Family::V4);
         assert_eq!(
@@ -187,11 +206,9 @@ mod tests {
             [(vec![10, 240, 0, 5], vec![10, 240, 0, 5]), (vec![10, 244, 0, 0], vec![10, 244, 1, 255]),]
         );
         assert_eq!(inside.intervals(&Family::V6).len(), 2);
-        let text = |family: &Family, first: &[u8], last: &[u8]| {
-            cover(family, first, last).iter().map(IpNetwork::to_string).collect::<Vec<_>>()
-        };
-        assert_eq!(text(&Family::V4, &[10, 0, 0, 0], &[10, 0, 2, 255]), ["10.0.0.0/23", "10.0.2.0/24"]);
-        assert_eq!(text(&Family::V4, &[0; 4], &[255; 4]), ["0.0.0.0/0"]);
-        assert_eq!(text(&Family::V6, &[255; 16], &[255; 16]), ["ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"]);
+        let outline = inside.outline(50);
+        assert!(outline.ends_with(":10.244.1.0/24,10.244.0.0/24"), "{outline}");
+        let read = Inside::read_outline(&outline).unwrap();
+        assert!(!read.is_all && read.network == inside.network && read.subnets.len() == 2, "{read:?}");
     }
 }

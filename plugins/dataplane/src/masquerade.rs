@@ -166,7 +166,7 @@ fn restore(kernel: &Kernel) -> Result<()> {
 fn restore_elements(kernel: &Kernel) -> Result<()> {
     let labels = link::all(kernel, At::Host)?.into_iter().filter_map(|link| Label::parse(&link.alias));
     for label in labels.filter(|label| !label.masquerade.is_empty()) {
-        let inside = inside_by_label(kernel, &label)?;
+        let inside = inside_by_label(&label);
         let pod = Masquerade { owner: label.owner, addresses: label.masquerade, inside };
         pod.ensure_chains(kernel)?;
         nft::accept_faster(pod.add(kernel))?;
@@ -176,12 +176,10 @@ fn restore_elements(kernel: &Kernel) -> Result<()> {
 
 /// Of a network of many nodes, a label says the most important of what is inside; the network's next ADD, GC or sync says
 /// it all.
-fn inside_by_label(kernel: &Kernel, label: &Label) -> Result<Option<Inside>> {
-    let Some(Inside { network, subnets }) = label.cluster.clone() else { return Ok(None) };
-    let present = cluster::present(kernel, network)?;
-    let own = label.masquerade.iter().copied();
-    let subnets = if present.is_empty() { subnets.into_iter().chain(own).collect() } else { present };
-    Ok(Some(Inside { network, subnets }))
+fn inside_by_label(label: &Label) -> Option<Inside> {
+    let mut inside = label.cluster.clone()?;
+    inside.subnets.extend(&label.masquerade);
+    Some(inside)
 }
 
 /// nft's numbers for its data types (nftables' include/datatype.h): only `nft list` reads them.

@@ -27,6 +27,8 @@ use netlink_packet_netfilter::NetfilterMessage;
 use netlink_proto::sys::{AsyncSocket, SocketAddr, TokioSocket};
 use netlink_proto::{Connection, ConnectionHandle, NetlinkProtoError, ReplyExpectation};
 use nix::errno::Errno;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SndBufForce;
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use tokio::runtime::Runtime;
 
@@ -61,6 +63,9 @@ pub type NetfilterSocket = Socket<NetfilterMessage>;
 const NETLINK_ROUTE: isize = 0;
 const NETLINK_NETFILTER: isize = 12;
 
+/// A transaction of nftables is one message: ten thousand subnets of each family fit, in bytes.
+const MAX_TRANSACTION: usize = 8 << 20;
+
 /// The runtime that the sockets of one process share.
 pub fn runtime() -> Result<Rc<Runtime>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
@@ -70,14 +75,14 @@ pub fn runtime() -> Result<Rc<Runtime>> {
 impl RouteSocket {
     /// Opens a routing socket in the namespace this thread is in.
     pub fn open(runtime: &Rc<Runtime>) -> Result<Self> {
-        Socket::connect(runtime, NETLINK_ROUTE)
+        Socket::connect(runtime, NETLINK_ROUTE, 0)
     }
 }
 
 impl NetfilterSocket {
     /// Opens a netfilter socket in the namespace this thread is in. A kernel without nfnetlink says so here.
     pub fn open(runtime: &Rc<Runtime>) -> Result<Self> {
-        Socket::connect(runtime, NETLINK_NETFILTER).map_err(|error| match error {
+        Socket::connect(runtime, NETLINK_NETFILTER, MAX_TRANSACTION).map_err(|error| match error {
             Error::Refused { errno: Errno::EPROTONOSUPPORT, .. } => {
                 Error::Lacks("this kernel has no nfnetlink (module nfnetlink, CONFIG_NETFILTER_NETLINK)".to_owned())
             }
@@ -90,7 +95,8 @@ impl<T> Socket<T>
 where
     T: Debug + Send + Unpin + Clone + NetlinkSerializable + NetlinkDeserializable + 'static,
 {
-    fn connect(runtime: &Rc<Runtime>, protocol: isize) -> Result<Self> {
+    /// `longest` is the longest message that will be sent, in bytes, if it may be longer than what fits anyway.
+    fn connect(runtime: &Rc<Runtime>, protocol: isize, longest: usize) -> Result<Self> {
         let failed = |error: std::io::Error| Error::Refused {
             doing: "opening a netlink socket".to_owned(),
             errno: Errno::from_raw(error.raw_os_error().unwrap_or_default()),
@@ -105,6 +111,9 @@ where
         // Both only make answers better: the kernel's own words with an error, and dumps filtered by the kernel.
         let _ = socket.set_ext_ack(true);
         let _ = socket.set_netlink_get_strict_chk(true);
+        if longest > 0 {
+            let _ = setsockopt(socket, SndBufForce, &longest);
+        }
         runtime.spawn(connection);
         Ok(Socket { runtime: Rc::clone(runtime), handle, unsolicited: RefCell::new(unsolicited) })
     }

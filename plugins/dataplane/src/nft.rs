@@ -85,10 +85,15 @@ impl Table {
 
     /// How many rules a chain has; none if there is no such chain.
     pub fn rules(&self, kernel: &Kernel, chain: &str) -> Result<usize> {
+        self.comments(kernel, chain).map(|comments| comments.len())
+    }
+
+    /// The comment of each rule of a chain, if it has one.
+    pub fn comments(&self, kernel: &Kernel, chain: &str) -> Result<Vec<Option<String>>> {
         let attributes = vec![RuleAttribute::Table(TABLE.to_owned()), RuleAttribute::Chain(chain.to_owned())];
         let message = self.message(NfTablesMessage::GetRule(RuleMessage { attributes }));
         let answers = kernel.netfilter()?.dump(message, &|| format!("listing nftables chain {TABLE}/{chain}"));
-        Ok(none_if_missing(answers)?.len())
+        Ok(none_if_missing(answers)?.iter().map(comment_of).collect())
     }
 
     /// Removes from a set every element of that owner.
@@ -129,25 +134,31 @@ impl Element {
             attributes.push(SetElementAttribute::Data(verdict(Verdict::Goto, Some(chain.as_str()))));
         }
         if let Some(owner) = self.owner {
-            attributes.push(SetElementAttribute::UserData(user_data(owner)));
+            attributes.push(SetElementAttribute::UserData(write_comment(&owner.to_string())));
         }
         attributes
     }
 }
 
-/// An owner as nft's own comment (type 0, a length, text with a final zero), so that `nft list` shows it.
-fn user_data(owner: Owner) -> Vec<u8> {
-    let text = owner.to_string();
+fn comment_of(rule: &NetfilterMessage) -> Option<String> {
+    let NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) = &rule.inner else { return None };
+    rule.attributes.iter().find_map(|attribute| match attribute {
+        RuleAttribute::UserData(bytes) => read_comment(bytes).map(str::to_owned),
+        _ => None,
+    })
+}
+
+/// nft's own comment (type 0, a length, text with a final zero), so that `nft list` shows it.
+fn write_comment(text: &str) -> Vec<u8> {
     let mut bytes = vec![0, text.len() as u8 + 1];
     bytes.extend(text.as_bytes());
     bytes.push(0);
     bytes
 }
 
-fn read_owner(user_data: &[u8]) -> Option<Owner> {
+fn read_comment(user_data: &[u8]) -> Option<&str> {
     let [0, length, text @ ..] = user_data else { return None };
-    let text = text.get(..usize::from(*length).checked_sub(1)?)?;
-    Owner::from_hex(std::str::from_utf8(text).ok()?)
+    std::str::from_utf8(text.get(..usize::from(*length).checked_sub(1)?)?).ok()
 }
 
 fn read_elements(answer: &NetfilterMessage) -> Vec<Element> {
@@ -219,7 +230,7 @@ fn read_element(attributes: &[SetElementAttribute]) -> Option<Element> {
                     _ => None,
                 });
             }
-            SetElementAttribute::UserData(bytes) => element.owner = read_owner(bytes),
+            SetElementAttribute::UserData(bytes) => element.owner = read_comment(bytes).and_then(Owner::from_hex),
             _ => {}
         }
     }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use sha2::{Digest, Sha256};
 
-use crate::cluster::Inside;
+use crate::cluster::{Inside, as_many};
 use crate::mac::Mac;
 
 /// The longest alias, in bytes: the kernel takes 255 (IFALIASZ of include/uapi/linux/if.h, less one), and counts the final zero
@@ -32,6 +32,11 @@ impl NetworkTag {
     /// The tag of the network called `name`.
     pub fn new(name: &str) -> Self {
         NetworkTag(digest(&[name]))
+    }
+
+    /// Reads a tag as it is written.
+    pub(crate) fn from_hex(text: &str) -> Option<Self> {
+        unhex(text)?.try_into().ok().map(NetworkTag)
     }
 
     /// A number for what only takes a number: the metric of the network's routes to other nodes, and its private
@@ -151,7 +156,7 @@ impl Label {
                 Some(("masquerade", list)) => {
                     label.masquerade = list.split(',').filter_map(|a| a.parse().ok()).collect()
                 }
-                Some(("cluster", text)) => label.cluster = read_inside(text),
+                Some(("cluster", text)) => label.cluster = Inside::read_outline(text),
                 Some(("mac", mac)) => label.mac_check = mac.parse().ok(),
                 Some(("senders", list)) => {
                     label.address_check = label.masquerade.iter().map(IpNetwork::ip).collect();
@@ -179,7 +184,8 @@ impl fmt::Display for Label {
         if self.source_check {
             text.push_str(" check=sources");
         }
-        let cluster = self.cluster.as_ref().map(|inside| format!(" cluster={}:", inside.network)).unwrap_or_default();
+        // At least its network.
+        let cluster = self.cluster.as_ref().map(|inside| format!(" cluster={}", inside.outline(0))).unwrap_or_default();
         let mut masquerade = String::new();
         if !self.masquerade.is_empty() {
             text.push_str(" masquerade=");
@@ -193,10 +199,8 @@ impl fmt::Display for Label {
             text.push_str(&format!(" senders={}", more.collect::<Vec<_>>().join(",")));
         }
         if let Some(inside) = &self.cluster {
-            text.push_str(&cluster);
-            let mut largest_first = inside.subnets.clone();
-            largest_first.sort_by_key(|subnet| subnet.prefix());
-            text.push_str(&as_many(&largest_first, room_after(&text).min(MAX_FOR_SUBNETS)));
+            text.push_str(" cluster=");
+            text.push_str(&inside.outline(room_after(&text).min(MAX_FOR_CLUSTER)));
         }
         let room = room_after(&text);
         let end = (0..=room.min(self.words.len())).rev().find(|&at| self.words.is_char_boundary(at)).unwrap_or(0);
@@ -211,31 +215,12 @@ fn is_of(network: &str, address: IpAddr) -> bool {
     network.parse().is_ok_and(|network: IpNetwork| network.ip() == address)
 }
 
-/// Room for the cluster's subnets in an alias, in bytes, so that some is left for the words.
-const MAX_FOR_SUBNETS: usize = 90;
+/// Room for the cluster's outline in an alias, in bytes, so that some is left for the words.
+const MAX_FOR_CLUSTER: usize = 107;
 
 /// What an alias that begins with `text` has room for, in bytes, less the space before the words.
 fn room_after(text: &str) -> usize {
     MAX_ALIAS.saturating_sub(text.len() + 1)
-}
-
-/// As many of these, with commas, as `room` bytes hold.
-fn as_many(networks: &[IpNetwork], room: usize) -> String {
-    let mut list = String::new();
-    for network in networks.iter().map(IpNetwork::to_string) {
-        if list.len() + network.len() + usize::from(!list.is_empty()) > room {
-            break;
-        }
-        list.push_str(if list.is_empty() { "" } else { "," });
-        list.push_str(&network);
-    }
-    list
-}
-
-fn read_inside(text: &str) -> Option<Inside> {
-    let (tag, list) = text.split_once(':')?;
-    let network = NetworkTag(unhex(tag)?.try_into().ok()?);
-    Some(Inside { network, subnets: list.split(',').filter_map(|subnet| subnet.parse().ok()).collect() })
 }
 
 /// The first eight bytes of SHA-256 over the parts, which have no zero bytes: nobody can choose names that collide.
@@ -278,7 +263,11 @@ mod tests {
         let label = Label {
             owner: Owner::new("n", "c/eth0"),
             masquerade: vec!["10.22.0.5/16".parse().unwrap(), "fd00::5/64".parse().unwrap()],
-            cluster: Some(Inside { network: NetworkTag::new("n"), subnets: vec!["10.0.0.0/8".parse().unwrap()] }),
+            cluster: Some(Inside {
+                network: NetworkTag::new("n"),
+                subnets: vec!["10.0.0.0/8".parse().unwrap()],
+                is_all: false,
+            }),
             mac_check: Some(Mac([2, 0, 0, 0, 0, 1])),
             address_check: ["10.22.0.5", "fd00::5", "fe80::1"].map(|ip| ip.parse().unwrap()).to_vec(),
             source_check: true,

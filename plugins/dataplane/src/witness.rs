@@ -13,6 +13,9 @@
 //! ```
 //!
 //! Destination: 32 bits of the digest. Metric: 24 bits more, then how many witnesses there are, and which this is.
+//!
+//! Beside them, out of `lo`, stand this node's own Pod CIDRs, numbered in the same way: what every ADD needs to know of the
+//! map.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,6 +27,7 @@ use rtnetlink::packet_route::route::RouteMessage;
 
 use crate::error::Result;
 use crate::kernel::{At, Kernel};
+use crate::link;
 use crate::owner::NetworkTag;
 use crate::route::{self, Options, PROTOCOL, Route};
 
@@ -40,37 +44,48 @@ pub struct Witness {
 const MOST: usize = 15;
 
 impl Witness {
-    /// Do they all stand?
-    pub fn stands(&self, kernel: &Kernel) -> Result<bool> {
-        let mut places = Vec::new();
-        let mut count = None;
+    /// If they all stand: this node's Pod CIDRs, in the map's order; empty if those are not all there.
+    pub fn stands(&self, kernel: &Kernel) -> Result<Option<Vec<IpNetwork>>> {
+        let (mut witnesses, mut pod_cidrs) = (Numbered::default(), Numbered::default());
         for ipv4 in [true, false] {
             for route in self.routes(kernel, ipv4)? {
-                let Some((its_count, place)) = self.read(&route) else { return Ok(false) };
-                count = Some(its_count);
-                places.push(place);
+                let Some((dst, count, place)) = self.read(&route) else { return Ok(None) };
+                let list = if dst == self.destination(ipv4) { &mut witnesses } else { &mut pod_cidrs };
+                list.add(dst, count, place);
             }
-            places.sort_unstable();
-            places.dedup();
-            if count == Some(places.len()) {
-                return Ok(true);
+            if witnesses.is_whole() && pod_cidrs.is_whole() {
+                break;
             }
         }
-        Ok(false)
+        let pod_cidrs = if pod_cidrs.is_whole() { pod_cidrs.in_order() } else { Vec::new() };
+        Ok(witnesses.is_whole().then_some(pod_cidrs))
     }
 
-    /// Puts one on each link and family (IPv4?). More than fit are not put at all: then there is no witness, and every
-    /// ADD looks at everything.
-    pub fn put(&self, kernel: &Kernel, links: &[(u32, bool)]) -> Result<()> {
+    /// Puts one on each link and family (IPv4?), and this node's Pod CIDRs. More than fit are not put at all: without a
+    /// witness every ADD looks at everything, without Pod CIDRs IPAM reads the map.
+    pub fn put(&self, kernel: &Kernel, links: &[(u32, bool)], pod_cidrs: &[IpNetwork]) -> Result<()> {
         if links.len() > MOST {
             return Ok(());
         }
-        let changes = links.iter().enumerate().map(|(place, (link, ipv4))| {
-            let message = self.route(*ipv4, links.len(), place).message(*link);
+        if pod_cidrs.len() <= MOST {
+            let lo = link::index(kernel, At::Host, "lo")?;
+            // Without IPv6, or with `lo` down, they are not there, and IPAM reads the map.
+            let done = self.put_all(kernel, pod_cidrs.iter().map(|cidr| (lo, *cidr)).collect())?;
+            done.into_iter().filter_map(|done| done.err()).for_each(|error| log::debug!("{error}"));
+        }
+        let witnesses = links.iter().map(|(link, ipv4)| (*link, self.destination(*ipv4)));
+        self.put_all(kernel, witnesses.collect())?.into_iter().collect()
+    }
+
+    /// Routes to these destinations out of these links, numbered.
+    fn put_all(&self, kernel: &Kernel, routes: Vec<(u32, IpNetwork)>) -> Result<Vec<Result<()>>> {
+        let count = routes.len();
+        let changes = routes.into_iter().enumerate().map(|(place, (link, dst))| {
+            let message = self.route(dst, count, place).message(link);
             (RouteNetlinkMessage::NewRoute(message), NLM_F_CREATE | NLM_F_REPLACE)
         });
         let doing = |_| format!("adding a witness to routing table {}", self.network.number());
-        kernel.route(At::Host).change_all(changes.collect(), &doing)?.into_iter().collect()
+        kernel.route(At::Host).change_all(changes.collect(), &doing)
     }
 
     /// Removes them all, whatever they say: something is about to change.
@@ -96,35 +111,61 @@ impl Witness {
         }
     }
 
-    fn route(&self, ipv4: bool, count: usize, place: usize) -> Route {
+    fn route(&self, dst: IpNetwork, count: usize, place: usize) -> Route {
         let options = Options {
             table: Some(self.network.number()),
             priority: Some(self.metric() | (count as u32) << 4 | place as u32),
             protocol: Some(PROTOCOL),
             ..Options::default()
         };
-        let dst = IpNetwork::new(self.destination(ipv4), if ipv4 { 32 } else { 128 }).expect("a whole address");
         Route { at: At::Host, link: String::new(), dst, gateway: None, on_link: false, options }
     }
 
-    /// How many there are, and which this is; none if it says another digest.
-    fn read(&self, route: &RouteMessage) -> Option<(usize, usize)> {
+    /// Where it leads, how many there are, and which this is; none if it says another digest.
+    fn read(&self, route: &RouteMessage) -> Option<(IpNetwork, usize, usize)> {
         let dst = route::destination(route)?;
         let metric = route::metric(route);
-        let is_mine = dst.ip() == self.destination(dst.is_ipv4()) && metric & !0xff == self.metric();
-        is_mine.then_some(((metric >> 4 & 0xf) as usize, (metric & 0xf) as usize))
+        let is_mine = metric & !0xff == self.metric();
+        is_mine.then_some((dst, (metric >> 4 & 0xf) as usize, (metric & 0xf) as usize))
     }
 
-    fn destination(&self, ipv4: bool) -> IpAddr {
+    fn destination(&self, ipv4: bool) -> IpNetwork {
         let bits = (self.digest >> 32) as u32;
-        match ipv4 {
+        let ip: IpAddr = match ipv4 {
             true => Ipv4Addr::from_bits(bits).into(),
             // The documentation prefix of RFC 3849: nobody's address.
             false => Ipv6Addr::from_bits(0x2001_0db8 << 96 | u128::from(bits)).into(),
-        }
+        };
+        ip.into()
     }
 
     fn metric(&self) -> u32 {
         (self.digest as u32) << 8
+    }
+}
+
+/// Routes that say how many there are, and which each is.
+#[derive(Debug, Default)]
+struct Numbered {
+    count: Option<usize>,
+    routes: Vec<(usize, IpNetwork)>,
+}
+
+impl Numbered {
+    fn add(&mut self, dst: IpNetwork, count: usize, place: usize) {
+        self.count = Some(count);
+        // A witness for each family and link has one destination, but a place of its own.
+        if !self.routes.iter().any(|(there, _)| *there == place) {
+            self.routes.push((place, dst));
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.count == Some(self.routes.len())
+    }
+
+    fn in_order(mut self) -> Vec<IpNetwork> {
+        self.routes.sort_unstable_by_key(|(place, _)| *place);
+        self.routes.into_iter().map(|(_, dst)| dst).collect()
     }
 }

@@ -29,6 +29,7 @@ impl Plugin for RoutedVeth {
 
     const ABOUT: About = config::ABOUT;
     const KIND: Kind = Kind::Interface;
+    const AS_TEXT: &'static [&'static str] = cluster::AS_TEXT;
     const OPERATOR: Option<Operator> =
         Some(cluster::operator(|request| cluster::sync_command(request, &keys::reach_by_node_routes)));
 
@@ -41,11 +42,12 @@ impl Plugin for RoutedVeth {
         let kernel = wire::kernel(attachment)?;
         wire::refuse_second(&kernel, request, &attachment.id)?;
         let followed = network.map(|network| network.follow(&kernel, config.ip_masq)).transpose()?;
-        let lease = Lease::take(request)?;
+        let followed = followed.unwrap_or_default();
+        let lease = Lease::take(request, &followed.pod_cidrs)?;
         let wish = routed::Wish {
             mtu: keys::mtu(config.mtu),
             masquerade: config.ip_masq,
-            inside: followed.and_then(|followed| followed.inside),
+            inside: followed.inside,
             dns: config.dns,
             mac: mac::requested(request)?,
         };

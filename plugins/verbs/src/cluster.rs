@@ -18,8 +18,10 @@ use dataplane::peers::Changes;
 use dataplane::sysctl::Forwarding;
 use dataplane::witness::Witness;
 use dataplane::{Kernel, Object, link};
+use ipnetwork::IpNetwork;
 use libcni::plugin::Operator;
 use libcni::{Error, Request, code};
+pub use nodes::AS_TEXT;
 use nodes::{Cluster, Keys};
 
 use self::wanted::{Facts, Wanted};
@@ -63,18 +65,20 @@ pub struct Network {
 }
 
 /// What an attachment needs to know of its network.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Followed {
     /// What is inside, for masquerade; there only if asked for.
     pub inside: Option<Inside>,
     /// The MTU that fits an overlay, in bytes.
     pub mtu: Option<u32>,
+    /// This node's Pod CIDRs; none if only the map could tell.
+    pub pod_cidrs: Vec<IpNetwork>,
 }
 
 impl Network {
     /// Reads the map of the request's network, its text only; `None` if the configuration has no `nodes`.
     pub fn read(request: &Request, reach: Reach) -> Result<Option<Self>, Error> {
-        let Some(keys) = Keys::read(&request.config.bytes)? else { return Ok(None) };
+        let Some(keys) = Keys::read(&request.config)? else { return Ok(None) };
         let tag = NetworkTag::new(&request.config.name).of_cluster(matches!(reach, Reach::Overlay(_)));
         let witness = Witness { network: tag, digest: digest(&keys, &reach) };
         Ok(Some(Network { keys, tag, reach, witness }))
@@ -86,7 +90,7 @@ impl Network {
         reach: &dyn Fn(&Request) -> Result<Reach, Error>,
         kernel: &Kernel,
     ) -> Result<(), Error> {
-        if !request.config.object.contains_key("nodes") {
+        if !Keys::are_in(&request.config) {
             return Ok(());
         }
         match Network::read(request, reach(request)?)? {
@@ -112,8 +116,7 @@ impl Network {
     /// an overlay's device to be changed.
     pub fn sync(&self, kernel: &Kernel, renumber: bool) -> Result<Changes, Error> {
         let _lock = Lock::take(self.tag).map_err(told)?;
-        let masquerade = !cluster::present(kernel, self.tag).map_err(told)?.is_empty();
-        self.apply(kernel, masquerade, renumber).map(|(_, changes)| changes)
+        self.apply(kernel, false, renumber).map(|(_, changes)| changes)
     }
 
     /// CHECK: everything is there that the map asks for, and nothing of ours that it does not. What is inside is for the
@@ -121,7 +124,7 @@ impl Network {
     pub fn check(&self, kernel: &Kernel) -> Result<Followed, Error> {
         let wanted = self.wanted(kernel)?;
         wanted.check(kernel).map_err(told)?;
-        Ok(Followed { inside: Some(self.inside(&wanted)), mtu: wanted.mtu() })
+        Ok(self.followed(&wanted, true))
     }
 
     /// STATUS: code 51 if the map can't be used, 50 if this node is not as the map and the configuration say.
@@ -133,19 +136,14 @@ impl Network {
     }
 
     fn quick(&self, kernel: &Kernel, masquerade: bool) -> dataplane::Result<Option<Followed>> {
-        if !self.witness.stands(kernel)? {
-            return Ok(None);
-        }
+        let Some(pod_cidrs) = self.witness.stands(kernel)? else { return Ok(None) };
         let mtu = self.present_mtu(kernel)?;
         if matches!(self.reach, Reach::Overlay(_)) && mtu.is_none() {
             return Ok(None);
         }
-        let inside = match masquerade {
-            true => Some(Inside { network: self.tag, subnets: cluster::present(kernel, self.tag)? }),
-            false => None,
-        };
-        let is_missing = inside.as_ref().is_some_and(|inside| inside.subnets.is_empty());
-        Ok((!is_missing).then_some(Followed { inside, mtu }))
+        let inside = if masquerade { cluster::outline(kernel, self.tag)? } else { None };
+        let is_missing = masquerade && inside.is_none();
+        Ok((!is_missing).then_some(Followed { inside, mtu, pod_cidrs }))
     }
 
     /// The least MTU of the overlay's devices that are there.
@@ -170,13 +168,14 @@ impl Network {
             Forwarding { ipv4: has(true), ipv6: has(false) }.ensure(kernel).map_err(told)?;
         }
         let changes = wanted.apply(kernel).map_err(told)?;
-        let inside = masquerade.then(|| self.inside(&wanted));
-        if let Some(inside) = &inside {
-            inside.ensure(kernel).map_err(told)?;
+        let followed = self.followed(&wanted, masquerade);
+        // Followed where there is any, whether this attachment is masqueraded or not.
+        if masquerade || cluster::is_used(kernel, self.tag).map_err(told)? {
+            self.inside(&wanted).ensure(kernel).map_err(told)?;
         }
         let links = wanted.witness_links(kernel).map_err(told)?;
-        self.witness.put(kernel, &links).map_err(told)?;
-        Ok((Followed { inside, mtu: wanted.mtu() }, changes))
+        self.witness.put(kernel, &links, &followed.pod_cidrs).map_err(told)?;
+        Ok((followed, changes))
     }
 
     fn wanted(&self, kernel: &Kernel) -> Result<Wanted, Error> {
@@ -185,8 +184,13 @@ impl Network {
         Wanted::new(cluster, &self.reach, &facts, self.tag)
     }
 
+    fn followed(&self, wanted: &Wanted, masquerade: bool) -> Followed {
+        let pod_cidrs = wanted.cluster.own.pod_cidrs.clone();
+        Followed { inside: masquerade.then(|| self.inside(wanted)), mtu: wanted.mtu(), pod_cidrs }
+    }
+
     fn inside(&self, wanted: &Wanted) -> Inside {
-        Inside { network: self.tag, subnets: wanted.inside.clone() }
+        Inside { network: self.tag, subnets: wanted.inside.clone(), is_all: true }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Addresses from IPAM, given back if the attachment fails.
 
+use ipnetwork::IpNetwork;
 use libcni::delegate::Delegate;
 use libcni::{CniResult, Command, Error, Request, code};
 
@@ -12,11 +13,16 @@ pub struct Lease<'a> {
 }
 
 impl<'a> Lease<'a> {
-    /// Asks IPAM for addresses; without an `ipam` section there are none. IPAM that gives none is an error.
-    pub fn take(request: &'a Request) -> Result<Self, Error> {
-        let Some(delegate) = Delegate::ipam(request).transpose()? else {
+    /// Asks IPAM for addresses; without an `ipam` section there are none. IPAM that gives none is an error. `pod_cidrs` are
+    /// this node's in the network's node map, or none if that is not known: then IPAM has to look itself.
+    pub fn take(request: &'a Request, pod_cidrs: &[IpNetwork]) -> Result<Self, Error> {
+        let Some(mut delegate) = Delegate::ipam(request).transpose()? else {
             return Ok(Lease { delegate: None, result: CniResult::default() });
         };
+        if !pod_cidrs.is_empty() {
+            let list: Vec<String> = pod_cidrs.iter().map(IpNetwork::to_string).collect();
+            delegate.tell(nodes::POD_CIDRS, list.join(","));
+        }
         let result = delegate.add()?;
         let lease = Lease { delegate: Some(delegate), result };
         if lease.result.ips.is_empty() {

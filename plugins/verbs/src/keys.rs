@@ -60,7 +60,7 @@ pub fn reach_by_node_routes(request: &Request) -> Result<Reach, Error> {
 /// `nodeRoutes` without `nodes` would be read and ignored: code 7.
 pub fn validate_node_routes(request: &Request) -> Result<(), Error> {
     let NodeRoutes { node_routes } = request.config.parse()?;
-    if node_routes.is_some() && !request.config.object.contains_key("nodes") {
+    if node_routes.is_some() && !nodes::Keys::are_in(&request.config) {
         return Err(Error::config("nodeRoutes", "given", "says something only together with nodes"));
     }
     Ok(())

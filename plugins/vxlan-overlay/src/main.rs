@@ -30,6 +30,7 @@ impl Plugin for VxlanOverlay {
 
     const ABOUT: About = config::ABOUT;
     const KIND: Kind = Kind::Interface;
+    const AS_TEXT: &'static [&'static str] = cluster::AS_TEXT;
     const OPERATOR: Option<Operator> =
         Some(cluster::operator(|request| cluster::sync_command(request, &config::reach)));
 
@@ -90,7 +91,7 @@ fn add_first(
 ) -> Result<CniResult, Error> {
     wire::refuse_second(kernel, request, &attachment.id)?;
     let followed = network.follow(kernel, config.ip_masq)?;
-    let lease = Lease::take(request)?;
+    let lease = Lease::take(request, &followed.pod_cidrs)?;
     let wish = routed::Wish {
         mtu: followed.mtu,
         masquerade: config.ip_masq,

@@ -1,12 +1,13 @@
 use super::*;
+use libcni::config::Document;
 use libcni::{Command, Config, Invocation};
 use serde_json::json;
 
 fn request(object: Value, args: Option<&str>) -> Request {
     let bytes = object.to_string().into_bytes();
-    let object = Config::decode(&bytes).unwrap();
-    let version = Config::version_of(&object).unwrap();
-    let config = Config::new(bytes, object, version).unwrap();
+    let document = Document::decode(&bytes, nodes::AS_TEXT).unwrap();
+    let version = Config::version_of(&document.object).unwrap();
+    let config = Config::new(bytes, document, version).unwrap();
     let invocation = Invocation {
         command: Command::Add,
         attachment: None,

@@ -12,7 +12,7 @@ use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use nix::errno::Errno;
 
-use super::{Element, Expression, Interval, TABLE, after, in_set};
+use super::{Element, Expression, Interval, TABLE, after, in_set, write_comment};
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::plan::Made;
@@ -72,11 +72,17 @@ impl Transaction {
 
     /// A rule at the end of a chain.
     pub fn rule(&mut self, chain: &str, expressions: Vec<Expression>) {
-        let attributes = vec![
+        self.rule_with_comment(chain, expressions, None);
+    }
+
+    /// A rule at the end of a chain, with words that `nft list` shows: 127 bytes at most.
+    pub fn rule_with_comment(&mut self, chain: &str, expressions: Vec<Expression>, comment: Option<&str>) {
+        let mut attributes = vec![
             RuleAttribute::Table(TABLE.to_owned()),
             RuleAttribute::Chain(chain.to_owned()),
             RuleAttribute::Expressions(expressions),
         ];
+        attributes.extend(comment.map(|comment| RuleAttribute::UserData(write_comment(comment))));
         self.push(NfTablesMessage::NewRule(RuleMessage { attributes }), NLM_F_CREATE | NLM_F_APPEND);
     }
 
