@@ -85,9 +85,11 @@ pub struct Changes {
     pub removed: usize,
 }
 
-/// What to send: additions in the order in which they stand on one another, then removals in the opposite one.
+/// What to send: what is in the way, additions in the order in which they stand on one another, then removals in the
+/// opposite one.
 #[derive(Debug, Default)]
 struct Difference {
+    in_the_way: Vec<Change>,
     set: Vec<Change>,
     removed: Vec<Change>,
 }
@@ -103,6 +105,7 @@ impl Peers {
     pub fn reconcile(&self, kernel: &Kernel) -> Result<Changes> {
         let difference = self.difference(kernel)?;
         let changes = Changes { set: difference.set.len(), removed: difference.removed.len() };
+        send(kernel, difference.in_the_way, 0, "removing")?;
         let set = send(kernel, difference.set, NLM_F_CREATE | NLM_F_REPLACE, "adding");
         // What is stale goes even if something could not be added: it leads nowhere.
         let removed = send(kernel, difference.removed, 0, "removing");
@@ -122,8 +125,8 @@ impl Peers {
     }
 
     fn difference(&self, kernel: &Kernel) -> Result<Difference> {
-        let mut difference = Difference::default();
         let routes = self.compare_routes(kernel)?;
+        let mut difference = Difference { in_the_way: routes.in_the_way, ..Difference::default() };
         let neighbors = self.compare_neighbors(kernel)?;
         let fdb = self.compare_fdb(kernel)?;
         // A route is of use only with its neighbor, a neighbor only with its FDB entry.
@@ -162,6 +165,11 @@ impl Peers {
                 difference.removed.extend(others.map(removed_route));
                 continue;
             }
+            // IPv6 takes no next hop that a route out of another link leads to: that one is not replaced, but goes first.
+            let is_in_the_way = |route: &RouteMessage| {
+                wanted.on_link && wanted.dst.is_ipv6() && route::next_hop(route).1 != Some(wanted.link)
+            };
+            difference.in_the_way.extend(there.into_iter().filter(is_in_the_way).map(removed_route));
             difference.set.push(Change {
                 message: RouteNetlinkMessage::NewRoute(self.route(wanted).message(wanted.link)),
                 words: format!("the route to Pod CIDR {} via {}", wanted.dst, wanted.gateway),
