@@ -3,6 +3,7 @@
 mod following;
 mod refused;
 mod sources;
+mod undone;
 
 use conformance::cluster::{self, Cluster, Families};
 use conformance::lab::{Node, Pod, Reply};

@@ -121,7 +121,9 @@ impl Object for Vxlan {
     }
 
     fn possible(&self, kernel: &Kernel) -> Result<()> {
-        link::get(kernel, At::Host, &self.name)?.map_or(Ok(()), |link| self.require_ours(&link))
+        let Some(link) = link::get(kernel, At::Host, &self.name)? else { return Ok(()) };
+        self.require_ours(&link)?;
+        self.difference(&link).map_or(Ok(()), |difference| self.require_rebuildable(&link, &difference))
     }
 }
 

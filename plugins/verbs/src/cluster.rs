@@ -162,6 +162,7 @@ impl Network {
     fn apply(&self, kernel: &Kernel, masquerade: bool, renumber: bool) -> Result<(Followed, Changes), Error> {
         let mut wanted = self.wanted(kernel)?;
         wanted.allow_renumbering(renumber);
+        wanted.possible(kernel).map_err(told)?;
         self.witness.remove(kernel).map_err(told)?;
         let has = |ipv4: bool| wanted.cluster.own.pod_cidrs.iter().any(|cidr| cidr.is_ipv4() == ipv4);
         if !matches!(self.reach, Reach::Routers) {

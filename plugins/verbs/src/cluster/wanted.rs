@@ -214,6 +214,17 @@ impl Wanted {
 
     /// A device of ours that has the wanted one's VNI and port under another name would be in its way.
     fn move_devices(&self, kernel: &Kernel) -> dataplane::Result<()> {
+        for there in self.misnamed_devices(kernel)? {
+            log::warn!("device {:?} has another name now: making it anew", there.name);
+            link::remove(kernel, At::Host, &there.name)?;
+        }
+        Ok(())
+    }
+
+    /// Devices of ours that are called otherwise than the wanted one of their family; an error if that has another VNI or
+    /// port, which may not be changed just so.
+    fn misnamed_devices(&self, kernel: &Kernel) -> dataplane::Result<Vec<Link>> {
+        let mut misnamed = Vec::new();
         for there in vxlan::of_network(kernel, self.tag)? {
             let Some((vni, port, Some(local))) = vxlan::settings(&there) else { continue };
             let same_family = |device: &&Vxlan| device.local.is_ipv4() == local.is_ipv4();
@@ -228,10 +239,9 @@ impl Wanted {
                     there.name, device.vni, device.port
                 )));
             }
-            log::warn!("device {:?} is called {:?} now: making it anew", there.name, device.name);
-            link::remove(kernel, At::Host, &there.name)?;
+            misnamed.push(there);
         }
-        Ok(())
+        Ok(misnamed)
     }
 
     /// A device for a family of the underlay that no peer has any more.
@@ -250,8 +260,11 @@ impl Wanted {
         self.peers(kernel)?.check(kernel)
     }
 
-    /// Could it be made?
+    /// Could it be made? Nothing is touched.
     pub fn possible(&self, kernel: &Kernel) -> dataplane::Result<()> {
+        if self.is_overlay {
+            self.misnamed_devices(kernel)?;
+        }
         self.devices.iter().try_for_each(|device| device.possible(kernel))
     }
 
