@@ -8,6 +8,7 @@
 //!
 //! Nodes have the router as their default gateway. It knows no Pod CIDR unless a test tells it.
 
+use std::collections::HashMap;
 use std::fmt::{Display, Formatter};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -56,6 +57,8 @@ pub struct Cluster {
     pub nodes: Vec<Option<Node>>,
     /// The node map's file, and others.
     pub files: TempDir,
+    /// Addresses of nodes that were given others than they had at first.
+    renumbered: HashMap<usize, Vec<IpAddr>>,
 }
 
 impl Cluster {
@@ -75,7 +78,7 @@ impl Cluster {
         outside.sh("sysctl -qw net.ipv6.conf.eth0.accept_dad=0; ip link set eth0 up; ip addr add 192.0.2.2/24 dev eth0; ip addr add fd00:2::2/64 dev eth0 nodad
                     ip route add default via 192.0.2.1; ip -6 route add default via fd00:2::1");
         let files = tempfile::tempdir().expect("temporary directory");
-        let mut cluster = Cluster { families, router, outside, nodes: Vec::new(), files };
+        let mut cluster = Cluster { families, router, outside, nodes: Vec::new(), files, renumbered: HashMap::new() };
         for number in 0..count {
             cluster.nodes.push(None);
             cluster.switch_on(number);
@@ -106,13 +109,40 @@ impl Cluster {
         for address in self.addresses(number) {
             node.netns.sh(&set_address("add", address));
         }
-        if self.families.underlay4 {
-            node.netns.sh("ip route add default via 10.240.0.1");
-        }
-        if self.families.underlay6 {
-            node.netns.sh("ip -6 route add default via fd00:240::1");
-        }
         self.nodes[number] = Some(node);
+        self.set_default_routes(number);
+    }
+
+    /// A default route of each family that the node has.
+    fn set_default_routes(&self, number: usize) {
+        for address in self.addresses(number) {
+            let gateway = if address.is_ipv4() { "10.240.0.1" } else { "fd00:240::1" };
+            self.node(number).netns.sh(&format!("ip route replace default via {gateway}"));
+        }
+    }
+
+    /// Sets the node's underlay down and up. What the node's own configuration would restore is restored.
+    pub fn set_underlay_down_and_up(&self, number: usize) {
+        let node = &self.node(number).netns;
+        node.sh("ip link set eth0 down; ip link set eth0 up");
+        for address in self.addresses(number).into_iter().filter(IpAddr::is_ipv6) {
+            // The kernel takes IPv6 addresses away with the link, unless it is told to keep them.
+            node.try_sh(&set_address("add", address)).ok();
+        }
+        self.set_default_routes(number);
+    }
+
+    /// Gives the node, which runs, these addresses in place of those that it has; IPv4 first.
+    pub fn renumber(&mut self, number: usize, addresses: Vec<IpAddr>) {
+        let before = self.addresses(number);
+        for address in addresses.iter().filter(|address| !before.contains(address)) {
+            self.node(number).netns.sh(&set_address("add", *address));
+        }
+        for address in before.iter().filter(|address| !addresses.contains(address)) {
+            self.node(number).netns.sh(&set_address("del", *address));
+        }
+        self.renumbered.insert(number, addresses);
+        self.set_default_routes(number);
     }
 
     /// The node, which must be on.
@@ -123,6 +153,9 @@ impl Cluster {
 
     /// A node's addresses on the underlay, IPv4 first.
     pub fn addresses(&self, number: usize) -> Vec<IpAddr> {
+        if let Some(addresses) = self.renumbered.get(&number) {
+            return addresses.clone();
+        }
         let mut addresses = Vec::new();
         if self.families.underlay4 {
             addresses.push(format!("10.240.0.{}", number + 4).parse().expect("an address"));
@@ -173,7 +206,7 @@ impl Cluster {
 pub fn set_address(verb: &str, address: IpAddr) -> String {
     match address {
         IpAddr::V4(ip) => format!("ip addr {verb} {ip}/16 dev eth0"),
-        IpAddr::V6(ip) => format!("ip addr {verb} {ip}/64 dev eth0 nodad"),
+        IpAddr::V6(ip) => format!("ip addr {verb} {ip}/64 dev eth0{}", if verb == "add" { " nodad" } else { "" }),
     }
 }
 

@@ -180,7 +180,8 @@ impl Network {
         }
     }
 
-    /// `--sync` on one node, of the plugin that follows the map.
+    /// `--sync` on one node, as `examples/systemd` runs it when the map changes: the unit's line, with this node's files in it,
+    /// and with no more privileges than the unit leaves.
     #[track_caller]
     pub fn sync_node(&self, number: usize) {
         let chain = self.chain(number);
@@ -189,6 +190,20 @@ impl Network {
         let list = json!({"cniVersion": "1.1.0", "name": "pods", "plugins": chain});
         let file = node.file("pods.conflist");
         std::fs::write(&file, list.to_string()).expect("write a conflist");
-        node.netns.sh(&format!("{} --sync {}", bin_dir().join(plugin).display(), file.display()));
+        let line = unit_line("ExecStart")
+            .replace("/opt/cni/bin/vxlan-overlay", &bin_dir().join(plugin).display().to_string())
+            .replace("/etc/cni/net.d/10-podwire.conflist", &file.display().to_string());
+        assert!(!line.contains("/opt/") && !line.contains("/etc/"), "{line}");
+        let capability = unit_line("CapabilityBoundingSet").replace("CAP_", "+").to_lowercase();
+        node.netns.sh(&format!("setpriv --bounding-set=-all,{capability} --inh-caps=-all --no-new-privs {line}"));
     }
+}
+
+/// What a line of the service that follows a node map sets a key to.
+fn unit_line(key: &str) -> String {
+    let unit =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/systemd/podwire-sync.service"));
+    let unit = unit.expect("read the unit");
+    let line = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    line.unwrap_or_else(|| panic!("podwire-sync.service does not set {key}")).to_owned()
 }
