@@ -1,4 +1,4 @@
-//! A complete plugin. Last in a chain, it names Pods: one hosts file for each, as dnsmasq's `--hostsdir` reads them.
+//! A complete plugin. Behind another, it names Pods: one hosts file for each, as dnsmasq's `--hostsdir` reads them.
 use libcni::{About, Attachment, AttachmentId, CniResult, Error, Key, Kind, Plugin, Request, code};
 use std::{collections::HashSet, fs, path::Path, path::PathBuf};
 
@@ -8,13 +8,12 @@ struct Hosts {
 }
 /// DEL and GC have to work whatever has become of the configuration: what does not parse is the default there.
 fn directory(request: &Request) -> PathBuf {
-    let keys: Hosts = request.config.parse().unwrap_or_default();
-    keys.dir.unwrap_or_else(|| "/run/cni-hosts".into()).join(&request.config.name)
+    let dir = request.config.parse::<Hosts>().unwrap_or_default().dir.unwrap_or_else(|| "/run/cni-hosts".into());
+    dir.join(&request.config.name)
 }
 fn file(request: &Request, id: &AttachmentId) -> PathBuf {
     directory(request).join(format!("{},{}", id.container_id, id.ifname))
 }
-/// What stands in the Pod's file, and the result that is handed on along the chain.
 fn wanted(request: &Request, pod: &Attachment) -> Result<(String, CniResult), Error> {
     let result = request.config.required_prev_result()?;
     let name = request.invocation.args()?.remove("K8S_POD_NAME").unwrap_or(pod.id.container_id.clone());
@@ -39,7 +38,8 @@ impl Plugin for Hosts {
         written.map(|()| result).map_err(|error| Error::io("dir", error))
     }
     fn check(request: &Request, _: Hosts, pod: &Attachment) -> Result<(), Error> {
-        let same = fs::read_to_string(file(request, &pod.id)).ok() == Some(wanted(request, pod)?.0);
+        let (text, known) = (fs::read_to_string(file(request, &pod.id)).unwrap_or_default(), wanted(request, pod)?.0);
+        let same = !text.is_empty() && text.lines().all(|line| known.contains(line)); // plugins behind may add some
         same.then_some(()).ok_or_else(|| Error::check(format!("the hosts file of {} is missing or changed", pod.id)))
     }
     fn del(request: &Request, pod: &Attachment) -> Result<(), Error> {
