@@ -42,9 +42,11 @@ read_arguments() {
     bin_dir=/opt/cni/bin tools_dir=/usr/local/bin force=no action=install
     while [ $# -gt 0 ]; do
         case $1 in
-            --bin-dir) bin_dir=${2:?"--bin-dir needs a directory"} && shift ;;
+            --bin-dir) [ -n "${2-}" ] || die "--bin-dir needs a directory"
+                bin_dir=$2 && shift ;;
             --bin-dir=?*) bin_dir=${1#*=} ;;
-            --tools-dir) tools_dir=${2:?"--tools-dir needs a directory"} && shift ;;
+            --tools-dir) [ -n "${2-}" ] || die "--tools-dir needs a directory"
+                tools_dir=$2 && shift ;;
             --tools-dir=?*) tools_dir=${1#*=} ;;
             --force) force=yes ;;
             --uninstall) action=uninstall ;;

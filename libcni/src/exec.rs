@@ -139,12 +139,16 @@ pub fn find(name: &str, path: &[PathBuf]) -> Result<PathBuf, Error> {
         return Err(Error::config("type", format!("{name:?}"), "not the name of a plugin binary"));
     }
     path.iter().map(|directory| directory.join(name)).find(|path| is_executable(path)).ok_or_else(|| {
-        let searched = match path {
-            [] => "CNI_PATH is not set".to_owned(),
-            _ => format!("not in CNI_PATH {}", join_path(path).display()),
+        let there = path.iter().map(|directory| directory.join(name)).find(|path| path.exists());
+        let why = match (path, there) {
+            (_, Some(file)) => format!("{} in CNI_PATH is no executable file: chmod +x", file.display()),
+            ([], None) => "CNI_PATH is not set; install it there, or correct the type in the configuration".to_owned(),
+            (path, None) => format!(
+                "not in CNI_PATH {}; install it there, or correct the type in the configuration",
+                join_path(path).display()
+            ),
         };
-        let details =
-            format!("plugin {name:?}: {searched}; install it there, or correct the type in the configuration");
+        let details = format!("plugin {name:?}: {why}");
         Error::new(code::INVALID_ENVIRONMENT, "plugin not found", details)
     })
 }

@@ -326,6 +326,9 @@ fn execute<P: Plugin>(owned: Request) -> Result<Output, Error> {
     match (request.invocation.command, attachment) {
         (Command::Add, Some(attachment)) => {
             let config = validated::<P>(request, Some(attachment))?;
+            for (key, meant) in misspelt::suspicious(&P::ABOUT, P::KIND, &request.config.object) {
+                log::warn!("key {key:?} is not known: is {meant:?} meant?");
+            }
             let result = add::<P>(request, config, attachment)?;
             Ok(Output::Added(result, Box::new(owned)))
         }
@@ -390,5 +393,6 @@ fn require_netns(path: &Path, own_is_fine: bool) -> Result<(), Error> {
     }
 }
 
+mod misspelt;
 #[cfg(test)]
 mod tests;

@@ -178,3 +178,48 @@ fn configurations_that_do_not_hold_are_refused_by_key_and_value_and_touch_nothin
     assert_eq!(node.netns.ip("link show type bridge"), json!([]));
     assert!(!node.file("store").exists());
 }
+
+#[test]
+fn a_gateway_that_the_node_cannot_be_is_refused() {
+    let node = node();
+    let mut network = network(&node, json!({"isGateway": true}));
+    network.config["ipam"]["ranges"] = json!([[{"subnet": "10.61.3.0/29", "gateway": "10.62.0.1"}]]);
+    let refused = network.call("ADD", &Pod::new("a"));
+    assert_eq!(refused.code(), 7, "{}", refused.stdout);
+    assert!(
+        refused.details().contains("ipam.gateway") && refused.details().contains("10.62.0.1"),
+        "{}",
+        refused.stdout
+    );
+    held_nothing(&network);
+}
+
+#[test]
+fn an_mtu_too_small_for_ipv6_is_refused_and_takes_it_from_nobody() {
+    let node = node();
+    let network = network(&node, json!({"isGateway": true}));
+    let first = Pod::new("a");
+    network.add(&first);
+    let mut small = Network::copy_of(&network);
+    small.config["mtu"] = json!(1000);
+    let refused = small.call("ADD", &Pod::new("b"));
+    assert_eq!((refused.code(), refused.details().contains("1280")), (7, true), "{}", refused.stdout);
+    small.config["ipam"]["ranges"] = json!([[{"subnet": "10.22.0.0/16"}]]);
+    let refused = small.call("ADD", &Pod::new("b"));
+    assert_eq!((refused.code(), refused.details().contains("fd00:22::1")), (7, true), "{}", refused.stdout);
+    assert!(first.netns().pings("fd00:22::1"));
+    assert_eq!(network.held().len(), 2);
+}
+
+#[test]
+fn a_misspelt_key_is_told_with_the_one_that_was_meant() {
+    let node = node();
+    let mut network = network(&node, json!({"isGatway": true, "ipmasq": true, "mine": {"a": 1}}));
+    network.config["ipam"]["subent"] = json!("10.0.0.0/8");
+    let reply = network.call("ADD", &Pod::new("a"));
+    for (key, meant) in [("isGatway", "isGateway"), ("ipmasq", "ipMasq"), ("ipam.subent", "ipam.subnet")] {
+        assert!(reply.stderr.contains(&format!("{key:?} is not known: is {meant:?} meant?")), "{}", reply.stderr);
+    }
+    assert!(!reply.stderr.contains("mine"), "{}", reply.stderr);
+    reply.ok();
+}

@@ -80,6 +80,10 @@ fn what_does_not_hold_is_refused_before_anything_is_touched() {
         assert_eq!(reply.code(), code, "{ipam}: {}", reply.stdout);
         assert!(reply.details().contains(named), "{ipam}: {}", reply.stdout);
     }
+    let mut relative = bench.config(json!({"subnet": "10.5.0.0/24"}));
+    relative["ipam"]["dataDir"] = json!("here");
+    let refused = bench.call("ADD", "a", &relative);
+    assert!(refused.code() == 7 && refused.details().contains("ipam.dataDir"), "{}", refused.stdout);
     let config = bench.config(json!({"subnet": "10.5.0.0/24"}));
     for (args, code) in [("IP=x", 4), ("IP=10.5.0.1", 7), ("IP=10.5.0.0", 7), ("IP=10.5.0.255", 7), ("IP=10.9.0.5", 7)]
     {

@@ -139,6 +139,7 @@ impl Settings {
         let ipam = config.ipam.as_ref().ok_or_else(|| Error::config("ipam", "missing", "host-local reads this key"))?;
         let sets = range_sets(request, config, ipam)?;
         require_one_of_each_family(request, &sets)?;
+        require_absolute(ipam.data_dir.as_deref())?;
         let requested = assign(requested_addresses(request, config)?, &sets)?;
         Ok(Settings {
             requested,
@@ -161,6 +162,14 @@ pub fn data_dir(request: &Request) -> PathBuf {
             log::warn!("key \"ipam.dataDir\", value {shown}: not a string; going on with {DEFAULT_DATA_DIR}");
             or_default(None)
         }
+    }
+}
+
+/// A runtime executes plugins from wherever it stands: a relative path would mean another store each time.
+fn require_absolute(data_dir: Option<&str>) -> Result<(), Error> {
+    match data_dir.filter(|path| !path.is_empty() && !path.starts_with('/')) {
+        Some(path) => Err(Error::config("ipam.dataDir", format!("{path:?}"), "not an absolute path")),
+        None => Ok(()),
     }
 }
 

@@ -146,8 +146,16 @@ impl Cli {
         let list = load(&runtime, &target.network)?;
         let parameters = self.parameters(target, None)?;
         require_present(&target.netns, &parameters)?;
+        warn_of_unused(&list, &parameters);
         let result = runtime.add(&list, &parameters).map_err(|mut error| {
-            error.details.push_str("; if the namespace was not attached before, cnitool del removes what this made");
+            // A single plugin that refused its configuration or its environment touched nothing.
+            let refused =
+                [code::INCOMPATIBLE_VERSION, code::INVALID_ENVIRONMENT, code::DECODING_FAILURE, code::INVALID_CONFIG];
+            if list.plugins.len() > 1 || !refused.contains(&error.code) {
+                error
+                    .details
+                    .push_str("; if the namespace was not attached before, cnitool del removes what this made");
+            }
             error
         })?;
         Ok(result.to_json_pretty(list.version)? + "\n")
@@ -235,6 +243,17 @@ fn remembered(runtime: &Runtime, cached: Option<&Cached>, error: Error) -> Resul
     let mut list = NetworkList::from_bytes(&cached.config)?;
     runtime.agree(&mut list);
     Ok(list)
+}
+
+/// A capability argument reaches only who declares the capability: one that nobody gets is mostly a mistake.
+fn warn_of_unused(list: &NetworkList, parameters: &Parameters) {
+    let is_declared = |name: &String| list.plugins.iter().any(|plugin| plugin.capabilities.contains(name));
+    for name in parameters.capability_args.keys().filter(|name| !is_declared(name)) {
+        log::warn!(
+            "CAP_ARGS: no plugin of network {:?} gets {name:?}: \"capabilities\": {{{name:?}: true}} is missing",
+            list.name
+        );
+    }
 }
 
 fn note_if_old(list: &NetworkList, command: &str, so: &str) {

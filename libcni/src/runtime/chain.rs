@@ -58,6 +58,10 @@ impl Runtime {
     pub fn add(&self, list: &NetworkList, parameters: &Parameters) -> Result<CniResult, Error> {
         // What could not be remembered must not be added.
         self.cache.file(&list.name, &parameters.id)?;
+        // A plugin that is not there is better found before the first has run than after.
+        for plugin in &list.plugins {
+            exec::find(&plugin.plugin_type, &self.path).map_err(|error| failed(plugin, Command::Add, error))?;
+        }
         let _lock = self.cache.lock(false)?;
         let (mut document, mut result) = (None, CniResult::default());
         for plugin in &list.plugins {

@@ -44,6 +44,7 @@ impl Plugin for Bridge {
     fn add(request: &Request, config: Config, attachment: &Attachment) -> Result<CniResult, Error> {
         let kernel = wire::kernel(attachment)?;
         wire::refuse_second(&kernel, request, &attachment.id)?;
+        plan::leave_ipv6_alone(&config, &kernel)?;
         let network = keys::network_by_node_routes(request)?;
         let followed = network.map(|network| network.follow(&kernel, config.ip_masq)).transpose()?;
         let followed = followed.unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dataplane::address::{Address, Others};
+use dataplane::address::{self, Address, Others};
 use dataplane::addresscheck::{AddressCheck, link_local};
 use dataplane::bridge::Bridge;
 use dataplane::cluster::Inside;
@@ -12,12 +12,12 @@ use dataplane::spoofcheck::SpoofCheck;
 use dataplane::sysctl::{Forwarding, Setting, Sysctls};
 use dataplane::veth::{End, Port, Veth};
 use dataplane::vlan::{PortVlans, VlanGateway};
-use dataplane::{At, Kernel, Mac, Owner, Plan};
+use dataplane::{At, Kernel, Mac, Owner, Plan, link};
 use ipnetwork::IpNetwork;
 use libcni::{Attachment, CniResult, Error, Interface, Request, Route};
 use verbs::check::Expected;
 use verbs::pod::PodInterface;
-use verbs::{keys, mac, wire};
+use verbs::{keys, mac, told, wire};
 
 use crate::config::Config;
 
@@ -212,6 +212,22 @@ pub fn network(config: &Config) -> Plan {
     plan
 }
 
+/// A bridge's MTU is that of its smallest port: one Pod with less than IPv6 needs would take IPv6 from all others.
+pub fn leave_ipv6_alone(config: &Config, kernel: &Kernel) -> Result<(), Error> {
+    let Some(mtu) = keys::mtu(config.mtu).filter(|mtu| *mtu < keys::LEAST_FOR_IPV6) else { return Ok(()) };
+    let Some(bridge) = link::get(kernel, At::Host, &config.bridge).map_err(told)? else { return Ok(()) };
+    let addresses = address::on(kernel, At::Host, bridge.index).map_err(told)?;
+    match addresses.iter().find(|address| address.is_ipv6()) {
+        Some(address) => {
+            let least = keys::LEAST_FOR_IPV6;
+            let why =
+                format!("bridge {:?} carries IPv6 ({address}), which needs {least} bytes at least", config.bridge);
+            Err(Error::config("mtu", mtu, why))
+        }
+        None => Ok(()),
+    }
+}
+
 /// The link that carries the gateway's addresses.
 fn gateway_link(config: &Config) -> String {
     match config.vlan() {
@@ -223,9 +239,15 @@ fn gateway_link(config: &Config) -> String {
 /// Completes what IPAM answered: with `isGateway` an address without a gateway gets the first of its subnet; with
 /// `isDefaultGateway` each family gets a default route, unless IPAM gave one; `dns` of the configuration wins.
 fn complete(config: &Config, addresses: &mut CniResult) -> Result<(), Error> {
+    keys::validate_mtu_for(keys::mtu(config.mtu), &addresses.ips)?;
     if config.has_gateway() {
         for ip in &mut addresses.ips {
             ip.gateway = ip.gateway.or_else(|| first_address(ip.address));
+            if let Some(gateway) = ip.gateway.filter(|gateway| !ip.address.contains(*gateway)) {
+                let why =
+                    format!("outside of the Pod's subnet {}, and with isGateway the node has to be it", ip.address);
+                return Err(Error::config("ipam.gateway", gateway, why));
+            }
         }
     }
     if config.is_default_gateway {

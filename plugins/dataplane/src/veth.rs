@@ -113,7 +113,8 @@ impl Veth {
     fn what_exists(&self, kernel: &Kernel, refused: Error) -> Error {
         match link::get(kernel, At::Pod, &self.pod.name) {
             Ok(Some(_)) => Error::Exists(format!(
-                "interface {:?} exists already in the Pod; another plugin made it, or a DEL is missing before this ADD",
+                "interface {:?} exists already in the Pod; another plugin made it, or a DEL is missing before this ADD, or a second \
+                 interface wants a name of its own (CNI_IFNAME)",
                 self.pod.name
             )),
             Ok(None) => Error::Exists(format!(

@@ -1,6 +1,6 @@
 //! Configuration keys that several plugins have with one meaning: what `--help` says of them, and what they ask for.
 
-use libcni::{Error, Key, Request};
+use libcni::{Error, IpConfig, Key, Request};
 use serde::Deserialize;
 
 use crate::cluster::{Network, Reach};
@@ -40,6 +40,21 @@ pub fn mtu(configured: u32) -> Option<u32> {
 pub fn validate_mtu(configured: u32) -> Result<(), Error> {
     match mtu(configured) {
         Some(mtu) if !(68..=65535).contains(&mtu) => Err(Error::config("mtu", mtu, "an MTU is from 68 to 65535 bytes")),
+        _ => Ok(()),
+    }
+}
+
+/// The least MTU of a link that carries IPv6, in bytes (RFC 8200, section 5): below it the kernel takes IPv6 off the link.
+pub const LEAST_FOR_IPV6: u32 = 1280;
+
+/// Code 7 if a Pod with these addresses can't have that MTU.
+pub fn validate_mtu_for(mtu: Option<u32>, ips: &[IpConfig]) -> Result<(), Error> {
+    let ipv6 = ips.iter().find(|ip| ip.address.is_ipv6());
+    match (mtu.filter(|mtu| *mtu < LEAST_FOR_IPV6), ipv6) {
+        (Some(mtu), Some(ip)) => {
+            let why = format!("IPv6 takes {LEAST_FOR_IPV6} bytes at least, and the Pod gets {}", ip.address);
+            Err(Error::config("mtu", mtu, why))
+        }
         _ => Ok(()),
     }
 }

@@ -24,7 +24,7 @@ use libcni::{Attachment, CniResult, Dns, Error, Interface, IpConfig, Request, Ro
 use crate::check::Expected;
 use crate::error::told;
 use crate::pod::{ON_THE_LINK, is_on_the_link, options};
-use crate::wire;
+use crate::{keys, wire};
 
 /// The Pod's next hops. Link-local, so they can be the same on every wire.
 const NEXT_HOP_4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -61,6 +61,7 @@ impl Wiring {
         let Some(first) = first_address(&from_ipam) else {
             return Err(Error::new(code::PLUGIN_FAILED, "delegate failed", "IPAM gave no address"));
         };
+        keys::validate_mtu_for(wish.mtu, &from_ipam.ips)?;
         let subnets: Vec<IpNetwork> = from_ipam.ips.iter().map(|ip| ip.address).collect();
         let mut label = wire::label(request, &attachment.id, if wish.masquerade { subnets } else { Vec::new() });
         label.cluster = wish.inside.filter(|_| wish.masquerade);
