@@ -385,7 +385,7 @@ fn require_netns(path: &Path, own_is_fine: bool) -> Result<(), Error> {
     })?;
     let own = Netns::current().map_err(|error| Error::io("/proc/thread-self/ns/net", error))?;
     match found {
-        None => Err(refuse(&"not a network namespace")),
+        None => Err(refuse(&"not a network namespace; its container may be gone already")),
         Some(netns) if netns == own && !own_is_fine => {
             Err(refuse(&"this is the plugin's own network namespace (CNI_NETNS_OVERRIDE=1 allows it)"))
         }

@@ -1,5 +1,7 @@
 //! Moving a live node from the reference plugins to ours, and back.
 
+use clients::containerd::Containerd;
+use clients::cri::PodConfig;
 use clients::machine::{Machine, address};
 use conformance::lab;
 use serde_json::{Value, json};
@@ -112,4 +114,23 @@ fn the_references_masquerade_in_nftables_goes_with_its_pod_and_only_with_it() {
     machine.del("pods", "gone");
     let rules = machine.sh("nft list table inet cni_plugins_masquerade");
     assert!(!rules.contains("10.22.0.2") && rules.contains("10.22.0.3"), "{rules}");
+}
+
+#[test]
+fn back_with_the_references_a_pod_of_ours_is_removed_by_the_second_call_that_a_kubelet_makes() {
+    let machine = Machine::new("back");
+    machine.configure(&list());
+    let containerd = Containerd::start(&machine);
+    let cri = containerd.cri();
+    let pod = cri.run_pod(&PodConfig::new("ours")).unwrap();
+    machine.install_reference(&["bridge", "host-local"]);
+    // The reference misses its iptables chain after it removed the rest.
+    let first = cri.stop_pod(&pod);
+    assert!(first.as_ref().is_err_and(|error| error.contains("does not exist")), "{first:?}");
+    // A kubelet that can't stop a sandbox tries again.
+    cri.remove_pod(&pod).unwrap();
+    let table = machine.sh("nft list table inet podwire");
+    assert!(table.contains("10.22.0.2"), "masquerade, which the reference knows nothing of:\n{table}");
+    machine.sh("nft delete table inet podwire");
+    assert_eq!(machine.residue(), Vec::<String>::new());
 }

@@ -1,4 +1,5 @@
 //! What a person sees when it goes wrong: the error as containerd (or cnitool) prints it says what is wrong and what to do.
+//! The README has the list.
 
 use clients::containerd::Containerd;
 use clients::cri::PodConfig;
@@ -23,6 +24,7 @@ fn refused(machine: &Machine, pod: &str) -> String {
 
 #[track_caller]
 fn says(error: &str, words: &[&str]) {
+    println!("{error}");
     words.iter().for_each(|word| assert!(error.contains(word), "no {word:?} in: {error}"));
 }
 
@@ -93,14 +95,10 @@ fn forwarding_is_off_by_policy() {
 
 #[test]
 fn the_kernel_has_no_nftables() {
-    let wrapper = "#!/bin/sh\n# The third socket is nftables': two are for routes, on the node and in the Pod.\n\
-                   exec strace -f -o /dev/null -e inject=socket:error=EPROTONOSUPPORT:when=3 /opt/real-bridge\n";
+    // The third socket is nftables': two are for routes, on the node and in the Pod.
+    let script = "exec strace -f -o /dev/null -e inject=socket:error=EPROTONOSUPPORT:when=3 /opt/real-bridge";
     containerd_says(
-        |machine| {
-            machine.sh("cp -L /opt/cni/bin/bridge /opt/real-bridge; rm /opt/cni/bin/bridge");
-            machine.write("/opt/cni/bin/bridge", wrapper);
-            machine.sh("chmod +x /opt/cni/bin/bridge");
-        },
+        |machine| in_place_of_the_bridge(machine, script),
         &["this kernel has no nfnetlink", "CONFIG_NETFILTER_NETLINK"],
     );
 }
@@ -116,17 +114,78 @@ fn the_conflist_is_no_json() {
     let error = eventually(|| containerd.cri().network_ready().err().ok_or("ready".to_owned()));
     // The kubelet's user is told by containerd, before any plugin is called.
     says(&error, &["cni plugin not initialized"]);
-    says(&containerd.log(), &["10-pods.conflist", "invalid character"]);
+    let log = containerd.log();
+    says(log.lines().find(|line| line.contains("level=error")).unwrap(), &["10-pods.conflist", "invalid character"]);
     says(&refused(&machine, "unlucky"), &["10-pods.conflist", "line 2"]);
+}
+
+/// What takes the place of the bridge plugin, which becomes `/opt/real-bridge`.
+fn in_place_of_the_bridge(machine: &Machine, script: &str) {
+    machine.sh("cp -L /opt/cni/bin/bridge /opt/real-bridge; rm /opt/cni/bin/bridge");
+    machine.write("/opt/cni/bin/bridge", &format!("#!/bin/sh\n{script}\n"));
+    machine.sh("chmod +x /opt/cni/bin/bridge");
 }
 
 #[test]
 fn the_network_namespace_is_gone() {
+    let script = "[ $CNI_COMMAND != ADD ] || umount -l $CNI_NETNS || exit; exec /opt/real-bridge";
+    containerd_says(
+        |machine| in_place_of_the_bridge(machine, script),
+        &["/netns/cni-", "not a network namespace", "gone already"],
+    );
     let machine = Machine::new("mistake");
     machine.configure(&list("cni0", host_local("10.22.0.0/16")));
     let error = machine.cnitool("", "add", "pods", "gone").expect_err("there is no such namespace");
-    says(&error, &["/run/netns/gone"]);
+    says(&error, &["/run/netns/gone", "does not exist"]);
     machine.cnitool("", "del", "pods", "gone").unwrap();
+}
+
+#[test]
+fn a_key_has_a_value_that_it_can_not_have() {
+    containerd_says(
+        |machine| {
+            let mut list = list("cni0", host_local("10.22.0.0/16"));
+            list["plugins"][0]["mtu"] = "large".into();
+            machine.configure(&list);
+        },
+        &["mtu", "large"],
+    );
+    containerd_says(
+        |machine| machine.configure(&list("cni0", host_local("10.22.0.1/16"))),
+        &["10.22.0.1/16", "subnet"],
+    );
+}
+
+/// The list of a node in an overlay of two.
+fn overlay(machine: &Machine) -> Value {
+    machine.add_outside();
+    let node = |n: u8| json!({ "name": format!("node-{n}"), "addresses": [format!("192.0.2.{n}")], "podCIDRs": [format!("10.22.{n}.0/24")] });
+    let plugin = json!({ "type": "vxlan-overlay", "nodes": [node(1), node(2)], "ipam": { "type": "host-local" } });
+    json!({ "cniVersion": "1.0.0", "name": "pods", "plugins": [plugin] })
+}
+
+#[test]
+fn the_port_of_the_overlay_is_taken() {
+    containerd_says(
+        |machine| {
+            machine.configure(&overlay(machine));
+            let other = machine.netns.inside(|| std::net::UdpSocket::bind("0.0.0.0:4789")).unwrap();
+            // For as long as this test's process lives.
+            std::mem::forget(other);
+        },
+        &["UDP port 4789 is in use by another program", "ss -ulpn", "configure another port on every node"],
+    );
+}
+
+#[test]
+fn the_vni_of_the_overlay_is_taken() {
+    containerd_says(
+        |machine| {
+            machine.configure(&overlay(machine));
+            machine.sh("ip link add flannel.1 type vxlan id 1 dev uplink dstport 4789 nolearning");
+        },
+        &["VNI 1 on port 4789 is in use by device \"flannel.1\"", "configure another vni"],
+    );
 }
 
 #[test]
@@ -141,15 +200,32 @@ fn a_user_without_privileges() {
 }
 
 #[test]
-fn the_forward_policy_is_drop_and_status_says_so() {
+fn the_forward_policy_is_drop() {
     let machine = Machine::new("mistake");
     let mut list = list("cni0", host_local("10.22.0.0/16"));
-    list["cniVersion"] = "1.1.0".into();
+    list["cniVersions"] = json!(["1.0.0", "1.1.0"]);
     machine.configure(&list);
     machine.sh("iptables -P FORWARD DROP");
+    let said = [
+        "FORWARD",
+        "DROP",
+        "which nothing here can override",
+        "chain the plugin \"firewall\"",
+        "iptables -P FORWARD ACCEPT",
+    ];
+    // containerd's log has what plugins say on stderr: the first Pod's does, the next ones need not.
+    let containerd = Containerd::start(&machine);
+    let cri = containerd.cri();
+    for pod in ["one", "two"] {
+        let pod = cri.run_pod(&PodConfig::new(pod)).unwrap();
+        let log = containerd.log();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("FORWARD")).collect();
+        let [line] = lines[..] else { panic!("once: {lines:?}") };
+        says(line, &said);
+        cri.remove_pod(&pod).unwrap();
+    }
     machine.make_pod("pod");
-    let said = machine.sh("cnitool status pods /run/netns/pod 2>&1");
-    says(&said, &["FORWARD", "DROP", "firewall"]);
+    says(&machine.sh("cnitool status pods 2>&1"), &said);
     machine.sh("iptables -P FORWARD ACCEPT");
-    assert_eq!(machine.sh("cnitool status pods /run/netns/pod 2>&1"), "");
+    assert_eq!(machine.sh("cnitool status pods 2>&1"), "");
 }

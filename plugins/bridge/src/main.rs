@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use dataplane::Kernel;
 use dataplane::cluster::Inside;
+use dataplane::plan::Made;
 use libcni::plugin::Operator;
 use libcni::{About, Attachment, AttachmentId, CniResult, Error, Interface, Kind, Plugin, Request};
 use verbs::cluster::{self, Network};
@@ -96,7 +97,10 @@ fn connect(
     let wiring = Wiring::new(request, config, attachment, addresses, inside)?;
     let mut result = request.config.prev_result()?.unwrap_or_default();
     let plan = wiring.plan();
-    plan.add(kernel).map_err(told)?;
+    let is_first = plan.add(kernel).map_err(told)? == Made::New;
+    if is_first && config.has_gateway() {
+        status::warn_of_dropped_forwarding(kernel);
+    }
     match wiring.interfaces(kernel) {
         Ok(interfaces) => {
             extend(&mut result, interfaces, wiring.addresses);

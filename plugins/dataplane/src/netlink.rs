@@ -83,9 +83,11 @@ impl NetfilterSocket {
     /// Opens a netfilter socket in the namespace this thread is in. A kernel without nfnetlink says so here.
     pub fn open(runtime: &Rc<Runtime>) -> Result<Self> {
         Socket::connect(runtime, NETLINK_NETFILTER, MAX_TRANSACTION).map_err(|error| match error {
-            Error::Refused { errno: Errno::EPROTONOSUPPORT, .. } => {
-                Error::Lacks("this kernel has no nfnetlink (module nfnetlink, CONFIG_NETFILTER_NETLINK)".to_owned())
-            }
+            Error::Refused { errno: Errno::EPROTONOSUPPORT, .. } => Error::Lacks(
+                "this kernel has no nfnetlink (module nfnetlink, CONFIG_NETFILTER_NETLINK): load or build it, or do \
+                     without masquerade and without checks of source addresses"
+                    .to_owned(),
+            ),
             other => other,
         })
     }

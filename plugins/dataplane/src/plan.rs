@@ -67,16 +67,19 @@ impl Plan {
         self.items.push((Share::Owned, Box::new(object)));
     }
 
-    /// Makes each exist. On an error, what this call made of the owned ones is gone again.
-    pub fn add(&self, kernel: &Kernel) -> Result<()> {
+    /// Makes each exist, and says whether a shared one is new, as for a node's first Pod. On an error, what this call made of the
+    /// owned ones is gone again.
+    pub fn add(&self, kernel: &Kernel) -> Result<Made> {
         let mut made = Vec::new();
-        self.make(kernel, &mut made).and_then(|()| settle(kernel, &made)).inspect_err(|_| {
+        let done = self.make(kernel, &mut made).and_then(|()| settle(kernel, &made)).inspect_err(|_| {
             for (_, object) in made.iter().rev().filter(|(share, _)| *share == Share::Owned) {
                 if let Err(error) = object.remove(kernel) {
                     log::error!("undoing: {error}");
                 }
             }
-        })
+        });
+        let is_first = made.iter().any(|(share, _)| *share == Share::Shared);
+        done.map(|()| if is_first { Made::New } else { Made::Already })
     }
 
     /// Makes each exist, and tells which of them are new.

@@ -1,4 +1,4 @@
-//! What STATUS says beside yes and no: to the log, for it keeps no Pod from being wired.
+//! What STATUS, and a node's first ADD, say beside yes and no: to the log, for it keeps no Pod from being wired.
 
 use dataplane::{Kernel, forward_policy};
 
