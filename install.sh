@@ -205,13 +205,33 @@ uninstall() {
 # Pods that our plugins made go on without them: their wires carry our alias.
 tell_what_is_held() {
     held=$(ip link show 2>/dev/null | sed -n 's/^ *alias podwire [0-9a-f]* \(.* \)\{0,1\}/  /p')
-    [ -n "$held" ] || return 0
-    step "Pods that podwire wired still run (network/container/interface)"
-    say "$held"
-    say "They keep their network. Whichever plugin the runtime now calls for DEL removes their interfaces and addresses."
-    say "(The reference bridge with ipMasq does so, and then fails once because it never made an iptables chain for"
-    say "them: the second DEL succeeds, and a kubelet calls it.) Once they are gone, this removes the rest of ours:"
-    say "  nft delete table inet podwire; nft delete table bridge podwire"
+    if [ -n "$held" ]; then
+        step "Pods that podwire wired still run (network/container/interface)"
+        say "$held"
+        say "They keep their network. A runtime removes them with the plugin of the same name that lies in $bin_dir now."
+        say "The reference bridge takes interface and addresses away; with ipMasq its DEL then fails once, because it never"
+        say "made an iptables chain for them: the second DEL succeeds, and a kubelet calls it. Where there is no plugin of"
+        say "that name any more (routed-veth, vxlan-overlay), such a Pod can only be removed with podwire installed again."
+    fi
+    rest=$(what_pods_share)
+    [ -n "$rest" ] || return 0
+    step "What podwire made for all Pods of this node is still there"
+    say "When none of them runs any more, this removes it:"
+    say "$rest"
+}
+
+# The commands that remove what is there of nftables tables, overlay devices and routes.
+what_pods_share() {
+    for family in inet bridge; do
+        if nft list table $family podwire >/dev/null 2>&1; then say "  nft delete table $family podwire"; fi
+    done
+    ip -o link show type vxlan 2>/dev/null |
+        sed -n 's/^[0-9]*: \([^:@]*\).*alias podwire-network .*/  ip link del \1/p'
+    for ip in 'ip -4' 'ip -6'; do
+        if [ -n "$($ip route show table all proto 112 2>/dev/null)" ]; then
+            say "  $ip route flush table all proto 112"
+        fi
+    done
 }
 
 # One rename where there is something to put back, so that the file is never missing.

@@ -2,6 +2,7 @@
 //!
 //! `pod` waits for ever (a sandbox's first process). `pod serve PORT` answers each TCP connection with one line,
 //! `from ADDRESS`: where it came from. `pod get ADDRESS:PORT` connects and prints that line.
+//! `pod addresses` prints its own.
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,6 +13,7 @@ fn main() -> std::io::Result<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["serve", port] => serve(port.parse().expect("a port")),
         ["get", address] => get(address.parse().expect("ADDRESS:PORT")),
+        ["addresses"] => addresses(),
         _ => loop {
             std::thread::park();
         },
@@ -36,5 +38,11 @@ fn get(address: SocketAddr) -> std::io::Result<()> {
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
     print!("{answer}");
+    Ok(())
+}
+
+fn addresses() -> std::io::Result<()> {
+    // What the kernel holds for local: lines of "|-- ADDRESS" before "/32 host LOCAL".
+    print!("{}", std::fs::read_to_string("/proc/net/fib_trie")?);
     Ok(())
 }

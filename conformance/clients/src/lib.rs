@@ -7,3 +7,4 @@
 pub mod containerd;
 pub mod cri;
 pub mod machine;
+pub mod readme;

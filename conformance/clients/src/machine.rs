@@ -123,7 +123,8 @@ impl Machine {
     /// A command that runs on this machine, for at most two minutes.
     pub fn command(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new("timeout");
-        command.args(["--kill-after=5", &PATIENCE.to_string(), "nsenter", "--mount", "--net", "--pid", "--target"]);
+        // Kills the whole group: whoever lives on has the pipes open that the test reads.
+        command.args(["--signal=KILL", &PATIENCE.to_string(), "nsenter", "--mount", "--net", "--pid", "--target"]);
         command.arg(self.first_process.to_string()).arg(program).args(arguments);
         command.env_clear().env("HOME", "/root").env("CNI_PATH", "/opt/cni/bin");
         command.env("PATH", "/run/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");

@@ -31,6 +31,15 @@ fn removed_without_residue(machine: &Machine, pods: &[&str]) {
     assert_eq!(machine.residue(), Vec::<String>::new());
 }
 
+/// CHECK of all that stand before `portmap`, the last. portmap 1.1.1 itself looks for its IPv4 rules among those of IPv6,
+/// whatever plugin stands before it.
+#[track_caller]
+fn check_up_to_portmap(machine: &Machine, capabilities: &str, pod: &str) {
+    if let Err(error) = machine.cnitool(capabilities, "check", "pods", pod) {
+        assert!(error.contains("could not check ipv6 dnat"), "{error}");
+    }
+}
+
 #[test]
 fn portmap_passes_a_port_of_the_node_on_to_a_pod_of_ours() {
     let machine =
@@ -38,7 +47,7 @@ fn portmap_passes_a_port_of_the_node_on_to_a_pod_of_ours() {
     machine.make_pod("web");
     let ports = r#"CAP_ARGS='{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}'"#;
     machine.cnitool(ports, "add", "pods", "web").unwrap();
-    // No CHECK: portmap 1.1.1 looks for the IPv4 rules among those of IPv6, with any bridge plugin before it.
+    check_up_to_portmap(&machine, ports, "web");
     machine.start("ip netns exec web pod serve 80");
     machine.add_outside();
     let client = address(&machine.add("pods", "client"));
@@ -126,6 +135,77 @@ fn sbr_routes_by_the_source_address_of_a_pod_of_ours() {
     // Once: the second DEL of sbr 1.1.1 misses the interface.
     machine.del("pods", "routed");
     assert_eq!(machine.residue(), Vec::<String>::new());
+}
+
+/// All that stand behind a bridge stand behind a routed wire and an overlay too.
+#[test]
+fn one_chain_of_them_all_behind_a_routed_wire_and_behind_an_overlay() {
+    let node = |n: u8| json!({ "name": format!("node-{n}"), "addresses": [format!("192.0.2.{n}")], "podCIDRs": [format!("10.22.{n}.0/24")] });
+    let nodes = json!([node(1), node(2)]);
+    let wire = json!({ "type": "routed-veth", "ipMasq": true, "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.22.1.0/24" }]] } });
+    let overlay = json!({ "type": "vxlan-overlay", "ipMasq": true, "nodes": nodes, "ipam": { "type": "host-local" } });
+    for ours in [wire, overlay] {
+        let theirs = [
+            json!({ "type": "firewall", "backend": "iptables" }),
+            json!({ "type": "bandwidth", "capabilities": { "bandwidth": true } }),
+            json!({ "type": "tuning", "sysctl": { "net.core.somaxconn": "500" }, "mtu": 1300 }),
+            json!({ "type": "portmap", "capabilities": { "portMappings": true } }),
+        ];
+        let plugins: Vec<_> = std::iter::once(&ours).chain(&theirs).collect();
+        let list = json!({ "cniVersion": "1.0.0", "name": "pods", "plugins": plugins });
+        let machine = machine(&["portmap", "firewall", "bandwidth", "tuning"], &list);
+        machine.add_outside();
+        machine.make_pod("web");
+        let capabilities = r#"CAP_ARGS='{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}],"bandwidth":{"ingressRate":20000000,"ingressBurst":2000000}}'"#;
+        if let Err(error) = machine.cnitool(capabilities, "add", "pods", "web") {
+            assert!(error.contains("ifb") || error.contains("tbf"), "{error}");
+            eprintln!("skipped: this kernel can't shape traffic: {error}");
+            return;
+        }
+        check_up_to_portmap(&machine, capabilities, "web");
+        machine.start("ip netns exec web pod serve 80");
+        let answer = eventually(|| machine.in_pod("outside", "pod get 192.0.2.1:8080"));
+        assert_eq!(answer, "from 192.0.2.2\n");
+        machine.sh("iptables -P FORWARD DROP");
+        assert!(machine.in_pod("web", "ping -c 1 -W 1 192.0.2.2").is_ok(), "through the policy of DROP, masqueraded");
+        assert!(machine.sh("tc qdisc show").contains("rate 20Mbit"));
+        let seen = machine.in_pod("web", "cat /proc/sys/net/core/somaxconn; ip link show eth0").unwrap();
+        assert!(seen.starts_with("500\n") && seen.contains("mtu 1300"), "{seen}");
+        machine.cnitool(capabilities, "del", "pods", "web").unwrap();
+        removed_without_residue(&machine, &["web"]);
+    }
+}
+
+#[test]
+fn a_chain_as_nomad_writes_it_for_its_bridge_mode() {
+    let machine = machine(
+        &["firewall", "portmap"],
+        &json!({
+            "cniVersion": "0.4.0", "name": "pods",
+            "plugins": [
+                { "type": "loopback" },
+                {
+                    "type": "bridge", "bridge": "nomad", "ipMasq": true, "isGateway": true, "forceAddress": true, "hairpinMode": false,
+                    "ipam": {
+                        "type": "host-local", "dataDir": "/var/lib/cni/networks",
+                        "ranges": [[{ "subnet": "172.26.64.0/20" }]], "routes": [{ "dst": "0.0.0.0/0" }],
+                    },
+                },
+                { "type": "firewall", "backend": "iptables", "iptablesAdminChainName": "NOMAD-ADMIN" },
+                { "type": "portmap", "capabilities": { "portMappings": true }, "snat": true },
+            ],
+        }),
+    );
+    machine.add_outside();
+    machine.make_pod("alloc");
+    let ports = r#"CAP_ARGS='{"portMappings":[{"hostPort":23456,"containerPort":80,"protocol":"tcp"}]}' CNI_ARGS='IgnoreUnknown=true;NOMAD_JOB_ID=web'"#;
+    machine.cnitool(ports, "add", "pods", "alloc").unwrap();
+    check_up_to_portmap(&machine, ports, "alloc");
+    machine.start("ip netns exec alloc pod serve 80");
+    assert_eq!(eventually(|| machine.in_pod("outside", "pod get 192.0.2.1:23456")), "from 192.0.2.2\n");
+    assert!(machine.in_pod("alloc", "ping -c 1 -W 1 192.0.2.2 && ping -c 1 -W 1 127.0.0.1").is_ok());
+    machine.cnitool(ports, "del", "pods", "alloc").unwrap();
+    removed_without_residue(&machine, &["alloc"]);
 }
 
 #[test]

@@ -117,6 +117,27 @@ fn the_references_masquerade_in_nftables_goes_with_its_pod_and_only_with_it() {
 }
 
 #[test]
+fn what_legacy_iptables_holds_goes_by_the_command_in_the_readme() {
+    let machine = Machine::bare("legacy");
+    if machine.try_sh("iptables-legacy -t nat -S").is_err() {
+        eprintln!("skipped: no legacy iptables here");
+        return;
+    }
+    machine.sh("for p in iptables ip6tables; do ln -s /usr/sbin/$p-legacy /run/bin/$p; done");
+    machine.configure(&list());
+    machine.install_reference(&["bridge", "host-local"]);
+    machine.add("pods", "one");
+    machine.sh("iptables -t nat -A POSTROUTING -s 203.0.113.0/24 -j MASQUERADE");
+    machine.install(&["bridge", "host-local"], &lab::bin_dir());
+    machine.del("pods", "one");
+    let rules = |machine: &Machine| machine.sh("iptables-legacy-save -t nat; ip6tables-legacy-save -t nat");
+    assert_eq!(rules(&machine).matches(":CNI-").count(), 2, "out of reach: {}", rules(&machine));
+    machine.sh(&clients::readme::block("legacy-save"));
+    let left = rules(&machine);
+    assert!(!left.contains("CNI-") && left.contains("203.0.113.0/24"), "{left}");
+}
+
+#[test]
 fn back_with_the_references_a_pod_of_ours_is_removed_by_the_second_call_that_a_kubelet_makes() {
     let machine = Machine::new("back");
     machine.configure(&list());
@@ -133,4 +154,26 @@ fn back_with_the_references_a_pod_of_ours_is_removed_by_the_second_call_that_a_k
     assert!(table.contains("10.22.0.2"), "masquerade, which the reference knows nothing of:\n{table}");
     machine.sh("nft delete table inet podwire");
     assert_eq!(machine.residue(), Vec::<String>::new());
+}
+
+#[test]
+fn uninstall_gives_the_commands_that_remove_what_an_overlay_left() {
+    let machine = Machine::bare("left");
+    install_sh(&machine, "");
+    machine.add_outside();
+    let node = |n: u8| json!({ "name": format!("node-{n}"), "addresses": [format!("192.0.2.{n}"), format!("fd00:2::{n}")], "podCIDRs": [format!("10.22.{n}.0/24"), format!("fd00:22:0:{n}::/64")] });
+    let plugin = json!({ "type": "vxlan-overlay", "ipMasq": true, "nodes": [node(1), node(2)], "ipam": { "type": "host-local" } });
+    machine.configure(&json!({ "cniVersion": "1.0.0", "name": "pods", "plugins": [plugin] }));
+    machine.add("pods", "one");
+    machine.del("pods", "one");
+    let left = "nft list tables; ip -o link show type vxlan; ip route show table all proto 112; ip -6 route show table all proto 112";
+    assert!(machine.sh(left).contains("vxlan") && machine.sh(left).contains("podwire"));
+
+    let said = install_sh(&machine, "--uninstall");
+    assert!(!said.contains("still run"), "{said}");
+    let is_command = |line: &&str| ["nft delete ", "ip "].iter().any(|word| line.starts_with(word));
+    let commands: Vec<&str> = said.lines().map(str::trim).filter(is_command).collect();
+    assert!(!commands.is_empty(), "{said}");
+    commands.iter().for_each(|command| drop(machine.sh(command)));
+    assert_eq!(machine.sh(left), "", "after {commands:?}");
 }

@@ -22,10 +22,13 @@ fn refused(machine: &Machine, pod: &str) -> String {
     machine.cnitool("", "add", "pods", pod).expect_err("ADD should have failed")
 }
 
+/// The error has these words, and the README tells of the longest of them.
 #[track_caller]
 fn says(error: &str, words: &[&str]) {
     println!("{error}");
     words.iter().for_each(|word| assert!(error.contains(word), "no {word:?} in: {error}"));
+    let telling = words.iter().max_by_key(|word| word.len()).expect("words");
+    assert!(clients::readme::README.contains(telling), "README.md, \"When it goes wrong\", does not have: {telling}");
 }
 
 /// Runs a Pod through CRI; the error, in containerd's words.
@@ -136,8 +139,17 @@ fn the_network_namespace_is_gone() {
     let machine = Machine::new("mistake");
     machine.configure(&list("cni0", host_local("10.22.0.0/16")));
     let error = machine.cnitool("", "add", "pods", "gone").expect_err("there is no such namespace");
-    says(&error, &["/run/netns/gone", "does not exist"]);
+    says(&error, &["/run/netns/gone", "does not exist; make one with"]);
     machine.cnitool("", "del", "pods", "gone").unwrap();
+}
+
+#[test]
+fn a_pod_is_added_again_without_a_del() {
+    let machine = Machine::new("mistake");
+    machine.configure(&list("cni0", host_local("10.22.0.0/16")));
+    machine.add("pods", "twice");
+    let error = machine.cnitool("", "add", "pods", "twice").expect_err("it is there already");
+    says(&error, &["/eth0 is attached", "a DEL is missing before this ADD"]);
 }
 
 #[test]
