@@ -206,7 +206,8 @@ impl Machine {
             ip -br link show type veth | grep ^veth | sed 's/^/link /' || true
             find /var/lib/cni/networks -type f 2>/dev/null | grep -v -e /lock$ -e /last_reserved_ip -e /index.podwire | sed 's/^/reserved /' || true
             find /var/lib/cni/results -type f 2>/dev/null | sed 's/^/cached /' || true
-            nft list ruleset 2>/dev/null | grep -e 'goto leave-' -e 'comment "' | sed 's/^/nftables /' || true
+            # What a network of many nodes does not masquerade is written beside its rule: that is all Pods'.
+            nft list ruleset 2>/dev/null | grep -e 'goto leave-' -e 'comment "' | grep -vE 'masquerade comment "[0-9a-f]{16}:' | sed 's/^/nftables /' || true
             nft list ruleset 2>/dev/null | grep -E 'chain CNI-[0-9a-f]{24}|chain CNI-(DN|SN)-' | sed 's/^/iptables /' || true
         "#;
         self.sh(script).lines().map(str::to_owned).collect()
