@@ -102,6 +102,25 @@ router() {
         net.ipv4.conf.all.send_redirects=0 net.ipv4.conf.default.send_redirects=0
 }
 
+# outside_of ROUTER: a host beyond it, 192.0.2.9, that says whom it sees.
+outside_of() {
+    machine outside
+    cable outside eth0 "$1" outside
+    ip -n "$1" addr add 192.0.2.1/24 dev outside
+    ip -n outside addr add 192.0.2.9/24 dev eth0
+    ip -n outside route add default via 192.0.2.1
+    tell_who_asks outside
+}
+
+# configure_nodes NODE...: with the files that lie beside the script.
+configure_nodes() {
+    # shellcheck disable=SC2154 # the script's own directory
+    local node conflist=$here/10-podwire.conflist map=$here/nodes.json
+    step "The configuration, the same two files on every node"
+    sed 's/^/    /' "$conflist" "$map"
+    for node in "$@"; do configure "$node" "$conflist" "$map"; done
+}
+
 # configure NODE CONFLIST [NODES.JSON]: puts them into the node's files. Nodes here share one file system, so each has
 # a directory for what on a machine of its own would be /etc/cni and /var/lib/cni.
 configure() {

@@ -21,7 +21,8 @@ root=$(cd -- "$here/../.." && pwd)
 
 demonstrate() {
     make_the_cloud
-    configure_agents
+    configure_nodes k8s-agent-0 k8s-agent-1
+    say "\"nodeRoutes\": false, for the routes between agents are the gateway's"
     start_pods
     show_routes
     pods_reach_pods
@@ -44,12 +45,7 @@ make_the_cloud() {
         ip -n "k8s-agent-$number" addr add "10.240.0.$((number + 4))/16" dev eth0
         ip -n "k8s-agent-$number" route add default via 10.240.0.1
     done
-    machine outside
-    cable outside eth0 gateway outside
-    ip -n gateway addr add 192.0.2.1/24 dev outside
-    ip -n outside addr add 192.0.2.9/24 dev eth0
-    ip -n outside route add default via 192.0.2.1
-    tell_who_asks outside
+    outside_of gateway
     cat <<'PICTURE'
 
       Pod a        Pod b                    Pod c
@@ -67,14 +63,6 @@ PICTURE
     ip -n gateway route add 10.244.0.0/24 via 10.240.0.4
     ip -n gateway route add 10.244.1.0/24 via 10.240.0.5
     show ip -n gateway route show
-}
-
-configure_agents() {
-    step "The configuration, the same two files on both agents"
-    local number
-    sed 's/^/    /' "$here/10-podwire.conflist" "$here/nodes.json"
-    for number in 0 1; do configure "k8s-agent-$number" "$here/10-podwire.conflist" "$here/nodes.json"; done
-    say "\"nodeRoutes\": false, for the routes between agents are the gateway's"
 }
 
 start_pods() {

@@ -20,7 +20,7 @@ root=$(cd -- "$here/../.." && pwd)
 
 demonstrate() {
     make_nodes
-    configure_nodes
+    configure_nodes node-0 node-1 node-2
     start_pods
     show_routes
     pods_reach_pods_and_nodes
@@ -46,12 +46,7 @@ make_nodes() {
         ip -n "node-$number" route add default via 10.240.0.1
         ip -n "node-$number" -6 route add default via fd00:240::1
     done
-    machine outside
-    cable outside eth0 router outside
-    ip -n router addr add 192.0.2.1/24 dev outside
-    ip -n outside addr add 192.0.2.9/24 dev eth0
-    ip -n outside route add default via 192.0.2.1
-    tell_who_asks outside
+    outside_of router
     for number in 0 1 2; do tell_who_asks "node-$number"; done
     cat <<'PICTURE'
 
@@ -66,13 +61,6 @@ make_nodes() {
                                       outside                     192.0.2.9
 
 PICTURE
-}
-
-configure_nodes() {
-    step "The configuration, the same two files on every node"
-    sed 's/^/    /' "$here/10-podwire.conflist" "$here/nodes.json"
-    local number
-    for number in 0 1 2; do configure "node-$number" "$here/10-podwire.conflist" "$here/nodes.json"; done
 }
 
 start_pods() {

@@ -20,7 +20,7 @@ root=$(cd -- "$here/../.." && pwd)
 
 demonstrate() {
     make_nodes
-    configure_nodes
+    configure_nodes node-0 node-1 node-2
     start_pods
     show_the_overlay
     pods_reach_pods_and_nodes
@@ -42,12 +42,7 @@ make_nodes() {
         ip -n "node-$number" route add default via "10.240.$number.1"
         tell_who_asks "node-$number"
     done
-    machine outside
-    cable outside eth0 router outside
-    ip -n router addr add 192.0.2.1/24 dev outside
-    ip -n outside addr add 192.0.2.9/24 dev eth0
-    ip -n outside route add default via 192.0.2.1
-    tell_who_asks outside
+    outside_of router
     cat <<'PICTURE'
 
         Pod a               Pod b               Pod c
@@ -61,13 +56,6 @@ make_nodes() {
                              outside                           192.0.2.9
 
 PICTURE
-}
-
-configure_nodes() {
-    step "The configuration, the same two files on every node"
-    sed 's/^/    /' "$here/10-podwire.conflist" "$here/nodes.json"
-    local number
-    for number in 0 1 2; do configure "node-$number" "$here/10-podwire.conflist" "$here/nodes.json"; done
 }
 
 start_pods() {
