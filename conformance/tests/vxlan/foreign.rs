@@ -111,3 +111,22 @@ fn after_a_flushed_ruleset_the_next_add_masquerades_for_all_living_pods_again_by
         call(node, "DEL", &next[1], &config).ok();
     }
 }
+
+#[test]
+fn another_networks_way_to_a_pod_cidr_is_left_alone_and_refused_with_the_words_that_help() {
+    let cluster = Cluster::new(DUAL, 2);
+    let node = cluster.node(0);
+    let pod = Pod::new("before");
+    let routed = json!({"type": "routed-veth", "ipam": {"type": "host-local"}});
+    let mut other = crate::chain(&cluster, 0, &[routed], json!({})).remove(0);
+    other["name"] = json!("other");
+    add(node, &pod, &other);
+    call(node, "DEL", &pod, &other).ok();
+    let config = first(&cluster, 0, json!({}));
+    let advice = call(node, "ADD", &pod, &config);
+    assert_eq!(advice.code(), 104, "{}", advice.stdout);
+    assert!(advice.details().contains("\"nodeRoutes\": false"), "{}", advice.stdout);
+    assert!(!node.file("store/pods/10.244.0.2").exists(), "an address is still reserved");
+    node.netns.sh(advice.details().split('`').nth(1).unwrap());
+    add(node, &pod, &config);
+}

@@ -141,18 +141,19 @@ impl Peers {
 
     fn compare_routes(&self, kernel: &Kernel) -> Result<Difference> {
         let mut present: HashMap<IpNetwork, Vec<RouteMessage>> = HashMap::new();
+        let mut others: HashMap<IpNetwork, RouteMessage> = HashMap::new();
         for ipv4 in [true, false] {
             let table = Some(u32::from(RouteHeader::RT_TABLE_MAIN));
             let routes = match route::dump(kernel, At::Host, ipv4, table, Some(PROTOCOL)) {
                 Err(error) if error.is(Errno::ENOENT) || error.is(Errno::EOPNOTSUPP) => Vec::new(),
                 other => other?,
             };
-            let ours = |route: &RouteMessage| {
-                route.header.protocol == RouteProtocol::from(PROTOCOL) && route::metric(route) == self.network.number()
-            };
-            for route in routes.into_iter().filter(ours) {
-                if let Some(dst) = route::destination(&route) {
+            for route in routes.into_iter().filter(|route| route.header.protocol == RouteProtocol::from(PROTOCOL)) {
+                let Some(dst) = route::destination(&route) else { continue };
+                if route::metric(&route) == self.network.number() {
                     present.entry(dst).or_default().push(route);
+                } else {
+                    others.insert(dst, route);
                 }
             }
         }
@@ -169,6 +170,9 @@ impl Peers {
             let is_in_the_way = |route: &RouteMessage| {
                 wanted.on_link && wanted.dst.is_ipv6() && route::next_hop(route).1 != Some(wanted.link)
             };
+            if let Some(other) = others.get(&wanted.dst).filter(|other| is_in_the_way(other)) {
+                return Err(refuse_anothers(wanted, other));
+            }
             difference.in_the_way.extend(there.into_iter().filter(is_in_the_way).map(removed_route));
             difference.set.push(Change {
                 message: RouteNetlinkMessage::NewRoute(self.route(wanted).message(wanted.link)),
@@ -241,6 +245,17 @@ impl Peers {
         }
         Ok(difference)
     }
+}
+
+/// What is in the way is another network's, so it stays.
+fn refuse_anothers(wanted: &PeerRoute, other: &RouteMessage) -> Error {
+    let metric = route::metric(other);
+    Error::NotOurs(format!(
+        "another network has a route to Pod CIDR {} by another way (metric {metric}): if that is the plugin before \
+         vxlan-overlay in this chain, give it \"nodeRoutes\": false; if that network is gone, \
+         `ip -6 route flush proto {PROTOCOL} metric {metric}` removes what it left",
+        wanted.dst
+    ))
 }
 
 fn removed_route(route: RouteMessage) -> Change {
