@@ -7,12 +7,13 @@ use tempfile::NamedTempFile;
 
 use crate::lab::Netns;
 
-/// What changes by itself (timers, counters, neighbors that were asked for) is left out.
+/// What changes by itself is left out: timers, counters, neighbors that were asked for, and what the kernel does a second
+/// later when it has seen that nobody else has a link-local address.
 const STATE: &str = "
     ip -o -d link | sed -E 's/_timer +[0-9.]+//g'
     ip -o addr | sed 's/ tentative//'
-    ip route show table all; ip -6 route show table all
-    ip neigh show nud permanent; bridge fdb show
+    ip route show table all; ip -6 route show table all | grep -v ' fe80::'
+    ip neigh show nud permanent; bridge fdb show | grep -v ^33:33:
     nft -s list ruleset
     grep -rs '' /proc/sys/net | grep -vE 'nf_conntrack_count|_mem:|_orphans:|conntrack_max|conntrack_buckets'";
 
