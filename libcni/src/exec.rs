@@ -4,8 +4,9 @@
 //! ([`crate::delegate`]) both stand on it. stderr is handed through as it comes. A plugin that fails is expected to
 //! say why in an error document; one that does not (killed by a signal, printing something else) is code 100.
 //!
-//! Neither side can block the other: what the pipe is sure to take is written at once, more is written by a thread
-//! while stdout is read. A plugin that closes its stdin early is fine: what it answers says more than `EPIPE`.
+//! Neither side can block the other: what the pipe is sure to take is written at once, and it is made as large as the
+//! input where its user may; else a thread writes while stdout is read. A plugin that closes its stdin early is fine:
+//! what it answers says more than `EPIPE`.
 
 use std::ffi::OsString;
 use std::io::{ErrorKind, Read, Write};
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Stdio};
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use serde_json::Value;
 
 use crate::error::{Error, code};
@@ -70,13 +72,19 @@ fn spawn(process: &mut std::process::Command) -> std::io::Result<Child> {
 
 /// Writes `input` and closes the pipe. A failed write means that the plugin has closed its end.
 fn feed(mut stdin: ChildStdin, input: &[u8]) {
-    if input.len() <= PIPE_BUF {
+    if input.len() <= PIPE_BUF || holds(&stdin, input.len()) {
         let _ = stdin.write_all(input);
         return;
     }
     let input = input.to_vec();
     // Not joined: should a grandchild hold the pipe open unread, the plugin's end is still the end.
     std::thread::spawn(move || stdin.write_all(&input));
+}
+
+/// Makes the pipe large enough for `length` bytes, if its user may.
+fn holds(pipe: &ChildStdin, length: usize) -> bool {
+    let Ok(size) = i32::try_from(length) else { return false };
+    fcntl(pipe, FcntlArg::F_SETPIPE_SZ(size)).is_ok_and(|size| usize::try_from(size).is_ok_and(|size| size >= length))
 }
 
 impl Execution {

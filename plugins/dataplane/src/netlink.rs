@@ -41,6 +41,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// socket's receive buffer.
 const WINDOW: usize = 64;
 
+/// How many of them are waited for together.
+const AT_ONCE: usize = 8 * WINDOW;
+
 /// A netlink socket in the namespace it was opened in.
 #[derive(Debug)]
 pub struct Socket<T: Debug> {
@@ -141,17 +144,22 @@ where
 
     /// Changes that do not depend on one another, sent without waiting between them: what became of each.
     pub fn change_all(&self, changes: Vec<(T, u16)>, doing: &dyn Fn(usize) -> String) -> Result<Vec<Result<()>>> {
-        let requests = changes.into_iter().enumerate().map(|(index, (message, flags))| async move {
-            let done = match self.send(with_flags(message, NLM_F_REQUEST | NLM_F_ACK | flags)) {
-                Ok(answers) => collect(answers, 1).await.map(drop),
-                Err(error) => Err(Fault::silence(error)),
-            };
-            done.map_err(|fault| (index, fault))
-        });
-        let all = stream::iter(requests).buffered(WINDOW).collect::<Vec<_>>();
-        let all =
-            self.wait(async { Ok(all.await) }).map_err(|fault| fault.into_error("changing many objects".into()))?;
-        Ok(all.into_iter().map(|one| one.map_err(|(index, fault)| fault.into_error(doing(index)))).collect())
+        let mut all = Vec::with_capacity(changes.len());
+        let mut changes = changes.into_iter();
+        // Patience is for one answer: a busy machine may well take longer for thousands.
+        while changes.len() > 0 {
+            let requests = changes.by_ref().take(AT_ONCE).map(|(message, flags)| async move {
+                match self.send(with_flags(message, NLM_F_REQUEST | NLM_F_ACK | flags)) {
+                    Ok(answers) => collect(answers, 1).await.map(drop),
+                    Err(error) => Err(Fault::silence(error)),
+                }
+            });
+            let done = stream::iter(requests).buffered(WINDOW).collect::<Vec<_>>();
+            let done = self.wait(async { Ok(done.await) });
+            all.extend(done.map_err(|fault| fault.into_error("changing many objects".into()))?);
+        }
+        let all = all.into_iter().enumerate();
+        Ok(all.map(|(index, one)| one.map_err(|fault| fault.into_error(doing(index)))).collect())
     }
 
     /// One datagram of several messages, of which those with NLM_F_ACK are answered: a transaction of nftables.
