@@ -62,9 +62,13 @@ fn owner(link: &Link) -> Option<&str> {
 
 /// The VXLAN devices of a network, whatever they are called.
 pub fn of_network(kernel: &Kernel, network: NetworkTag) -> Result<Vec<Link>> {
-    let network = network.to_string();
     let links = link::all(kernel, At::Host)?.into_iter();
-    Ok(links.filter(|link| link.kind == "vxlan" && owner(link) == Some(&network)).collect())
+    Ok(links.filter(|link| is_of(link, network)).collect())
+}
+
+/// Is that a VXLAN device of this network?
+pub fn is_of(link: &Link, network: NetworkTag) -> bool {
+    link.kind == "vxlan" && owner(link) == Some(&network.to_string())
 }
 
 /// The UDP port and VNI that a device has, and its local address.

@@ -17,15 +17,16 @@ use dataplane::owner::NetworkTag;
 use dataplane::peers::Changes;
 use dataplane::sysctl::Forwarding;
 use dataplane::witness::Witness;
-use dataplane::{Kernel, Object, link};
+use dataplane::{Kernel, Object, link, vxlan};
 use ipnetwork::IpNetwork;
 use libcni::plugin::Operator;
-use libcni::{Error, Request, code};
+use libcni::{Error, Interface, Request, code};
 pub use nodes::AS_TEXT;
 use nodes::{Cluster, Keys};
 
 use self::wanted::{Facts, Wanted};
 use crate::error::told;
+use crate::wire;
 
 /// How Pods of other nodes are reached.
 #[derive(Clone, Debug)]
@@ -110,6 +111,19 @@ impl Network {
             return Ok(followed);
         }
         self.apply(kernel, masquerade, false).map(|(followed, _)| followed)
+    }
+
+    /// The overlay's devices, for an ADD's result: as the bridge is, they are the first attachment's work, and all the
+    /// others'. None without an overlay.
+    pub fn interfaces(&self, kernel: &Kernel) -> Result<Vec<Interface>, Error> {
+        let Reach::Overlay(overlay) = &self.reach else { return Ok(Vec::new()) };
+        let mut interfaces = Vec::new();
+        for name in &overlay.devices {
+            let link = link::get(kernel, dataplane::At::Host, name).map_err(told)?;
+            interfaces
+                .extend(link.filter(|link| vxlan::is_of(link, self.tag)).map(|link| wire::as_interface(link, "")));
+        }
+        Ok(interfaces)
     }
 
     /// GC and `--sync`: looks at everything. Masquerade is followed where there is any; `renumber` allows VNI and port of

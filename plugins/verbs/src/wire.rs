@@ -1,7 +1,8 @@
 //! An attachment's names: whose its objects are.
 
+use dataplane::link::{self, Link};
 use dataplane::owner::Label;
-use dataplane::{At, Error as KernelError, Kernel, Mac, Owner, link};
+use dataplane::{At, Error as KernelError, Kernel, Mac, Owner};
 use ipnetwork::IpNetwork;
 use libcni::{Attachment, AttachmentId, Error, Interface, Request};
 
@@ -21,14 +22,18 @@ pub fn owner(request: &Request, attachment: &AttachmentId) -> Owner {
 
 /// An interface of the result, as the kernel has it; `sandbox` is empty for one on the node.
 pub fn interface(kernel: &Kernel, at: At, name: &str, sandbox: &str) -> Result<Interface, KernelError> {
-    let link = link::expect(kernel, at, name)?;
-    Ok(Interface {
+    Ok(as_interface(link::expect(kernel, at, name)?, sandbox))
+}
+
+/// The same of a link that has been asked for already.
+pub fn as_interface(link: Link, sandbox: &str) -> Interface {
+    Interface {
         name: link.name,
         mac: link.mac.map(|mac| mac.to_string()).unwrap_or_default(),
         mtu: Some(link.mtu),
         sandbox: sandbox.to_owned(),
         ..Interface::default()
-    })
+    }
 }
 
 /// What the alias of the attachment's host end says.

@@ -73,6 +73,7 @@ pub fn add(
     let wire = Wire::find(kernel, &attachment.id.ifname)?;
     let masquerade = addresses_to_masquerade(config, &wire, attachment, &result);
     let followed = network.follow(kernel, !masquerade.is_empty())?;
+    let overlay = network.interfaces(kernel)?;
     let lowered = followed.mtu.map_or(Ok(()), |mtu| wire.lower_mtu(kernel, mtu));
     let masqueraded = lowered.and_then(|()| match followed.inside {
         Some(inside) => masquerade_outside(request, attachment, kernel, &wire, masquerade, inside),
@@ -80,6 +81,7 @@ pub fn add(
     });
     let adjusted = masqueraded.and_then(|()| tell_mtus(kernel, &mut result));
     adjusted.inspect_err(|_| wire.restore(kernel))?;
+    result.interfaces.extend(overlay);
     if !config.dns.is_empty() {
         result.dns = config.dns.clone();
     }

@@ -44,6 +44,13 @@ pub fn is_chained(request: &Request) -> bool {
     request.config.ipam_type().is_none()
 }
 
+/// Does the result so far list the Pod's interface? Others are none of this plugin's affair.
+fn is_wired(request: &Request) -> Result<bool, Error> {
+    let ifname = request.invocation.attachment.as_ref().map(|attachment| attachment.id.ifname.as_str());
+    let result = request.config.prev_result()?.unwrap_or_default();
+    Ok(result.interfaces.iter().any(|it| Some(it.name.as_str()) == ifname && !it.sandbox.is_empty()))
+}
+
 impl Config {
     /// The network, with its node map.
     pub fn network(&self, request: &Request) -> Result<Network, Error> {
@@ -83,7 +90,7 @@ impl Config {
                 "first in a chain, vxlan-overlay needs an IPAM plugin that gives addresses: host-local, for example";
             return Err(Error::config("ipam.type", "missing", why));
         }
-        if needs_prev_result && !is_chained(request) && has_prev_result {
+        if needs_prev_result && !is_chained(request) && is_wired(request)? {
             let why = "a plugin before this one has wired the Pod already: remove the ipam section here";
             return Err(Error::config("ipam.type", "given", why));
         }

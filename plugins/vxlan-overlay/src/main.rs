@@ -91,6 +91,7 @@ fn add_first(
 ) -> Result<CniResult, Error> {
     wire::refuse_second(kernel, request, &attachment.id)?;
     let followed = network.follow(kernel, config.ip_masq)?;
+    let overlay = network.interfaces(kernel)?;
     let lease = Lease::take(request, &followed.pod_cidrs)?;
     let wish = routed::Wish {
         mtu: followed.mtu,
@@ -100,6 +101,10 @@ fn add_first(
         mac: mac::requested(request)?,
     };
     let wired = Wiring::new(request, attachment, lease.result.clone(), wish)
-        .and_then(|wiring| routed::wire(wiring, kernel, CniResult::default()));
+        .and_then(|wiring| routed::wire(wiring, kernel, request.config.prev_result()?.unwrap_or_default()));
+    let wired = wired.map(|mut result| {
+        result.interfaces.extend(overlay);
+        result
+    });
     wired.map_err(|error| lease.give_back(removal::undo_unanswered(request, attachment, error)))
 }
