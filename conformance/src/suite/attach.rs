@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use libcni::{CniResult, Version};
 
 use super::clause::{Kind, Step, Stop};
-use super::exec::{Call, Reply};
+use super::exec::{Call, Ended, Reply};
 use super::world::World;
 
 /// A container's attachment to be.
@@ -63,6 +63,7 @@ impl World {
         let number = self.next_pod();
         let netns = format!("pod{number}");
         self.sh(None, &format!("ip netns add {netns}"))?;
+        self.without_dad(Some(&netns))?;
         let ifname = if self.job.kind == Kind::Loopback { "lo" } else { "eth0" };
         // As containerd's: 64 digits. They differ at the end only, as an unlucky hash might.
         let id = format!("c0ffee{number:058x}");
@@ -73,7 +74,18 @@ impl World {
     /// Removes a Pod's namespace, as a runtime does that forgot the DEL.
     pub fn remove_netns(&self, pod: &Pod) -> Step {
         self.note(format!("the namespace of {}/{} removed", tail(&pod.id), pod.ifname));
-        self.sh(None, &format!("ip netns del {}", pod.netns)).map(drop)
+        let veths = self.links(Some(&pod.netns))?.iter().filter(|link| link.kind == "veth").count();
+        let there = self.links(None)?.len();
+        self.sh(None, &format!("ip netns del {}", pod.netns))?;
+        // The kernel takes its devices down a little later, and their other ends along: a DEL soon after that is the
+        // same every time.
+        for _ in 0..100 {
+            if self.links(None)?.len() + veths <= there {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Adds what comes before the plugins under test.
@@ -102,12 +114,8 @@ impl World {
         self.call_of(self.job.network.first, command, pod)
     }
 
-    /// An execution that is about no attachment: VERSION, GC, STATUS.
-    pub fn network_call(&self, command: &str) -> Step<Call> {
-        self.network_call_of(self.job.network.first, command)
-    }
-
-    fn network_call_of(&self, index: usize, command: &str) -> Step<Call> {
+    /// An execution of one plugin that is about no attachment: VERSION, GC, STATUS.
+    pub fn network_call(&self, index: usize, command: &str) -> Step<Call> {
         let network = &self.job.network;
         let env = [("CNI_COMMAND", command), ("CNI_PATH", &self.cni_path()), ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")];
         Ok(Call {
@@ -120,7 +128,7 @@ impl World {
 
     fn call_of(&self, index: usize, command: &str, pod: &Pod) -> Step<Call> {
         let mut call = self
-            .network_call_of(index, command)?
+            .network_call(index, command)?
             .with("CNI_CONTAINERID", &pod.id)
             .with("CNI_IFNAME", &pod.ifname)
             .with("CNI_NETNS", pod.netns_path());
@@ -145,7 +153,11 @@ impl World {
 
     /// Executes a call and writes it down.
     pub fn execute(&self, call: &Call) -> Step<Reply> {
-        let reply = call.run().map_err(|error| Stop::Suite(format!("{}: {error}", call.program.display())))?;
+        let reply = call.run(self.patience());
+        let reply = reply.map_err(|error| Stop::Suite(format!("{}: {error}", call.program.display())))?;
+        if let Ended::Hung(_) = reply.ended {
+            self.lose_patience();
+        }
         self.note(format!("{}: {}", reply.title, reply.summary()));
         Ok(reply)
     }
@@ -252,6 +264,15 @@ impl World {
         self.over_all(|index| self.call_of(index, "CHECK", pod), true)
     }
 
+    /// CHECK that must succeed for the trial to go on, so that a failure later is news.
+    pub fn checked(&self, pod: &Pod) -> Step {
+        let reply = self.check(pod)?;
+        match reply.success() {
+            true => Ok(()),
+            false => Err(Stop::Unmet(format!("begins with a CHECK, which did not succeed: {}", reply.summary()))),
+        }
+    }
+
     /// GC with these attachments valid, going on after a failure; the first failure's reply.
     pub fn gc(&self, valid: &[&Pod]) -> Step<Reply> {
         self.over_all(|index| self.gc_call(index, valid), false)
@@ -260,13 +281,13 @@ impl World {
     /// GC of one plugin.
     pub fn gc_call(&self, index: usize, valid: &[&Pod]) -> Step<Call> {
         let valid = valid.iter().map(|pod| json!({"containerID": pod.id, "ifname": pod.ifname})).collect::<Vec<_>>();
-        let call = self.network_call_of(index, "GC")?;
+        let call = self.network_call(index, "GC")?;
         Ok(call.edit(|config| config["cni.dev/valid-attachments"] = json!(valid)))
     }
 
     /// STATUS of one plugin.
     pub fn status_call(&self, index: usize) -> Step<Call> {
-        self.network_call_of(index, "STATUS")
+        self.network_call(index, "STATUS")
     }
 
     /// STATUS, up to the first that fails.

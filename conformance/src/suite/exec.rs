@@ -12,7 +12,9 @@ use serde_json::Value;
 use wait_timeout::ChildExt;
 
 /// A plugin that has not answered by then hangs.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// How long one is waited for that has hung before, lest the suite take for ever.
+pub const LITTLE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One execution to be: what is in it can be changed at will.
 #[derive(Clone, Debug)]
@@ -71,8 +73,8 @@ impl Call {
         title
     }
 
-    /// Executes it and waits.
-    pub fn run(&self) -> std::io::Result<Reply> {
+    /// Executes it and waits so long.
+    pub fn run(&self, patience: Duration) -> std::io::Result<Reply> {
         let mut child = Command::new(&self.program)
             .env_clear()
             .envs(&self.env)
@@ -83,12 +85,12 @@ impl Call {
             .spawn()?;
         let (stdout, stderr) = (collect(child.stdout.take()), collect(child.stderr.take()));
         self.feed(&mut child);
-        let ended = match child.wait_timeout(PATIENCE)? {
+        let ended = match child.wait_timeout(patience)? {
             Some(status) => status.code().map_or_else(|| Ended::Signal(status.signal().unwrap_or(0)), Ended::Exit),
             None => {
                 end_group(&child);
                 child.wait()?;
-                Ended::Hung
+                Ended::Hung(patience.as_secs())
             }
         };
         // A grandchild may hold the pipe open for ever; what has come by then is what there is.
@@ -137,8 +139,8 @@ pub enum Ended {
     Exit(i32),
     /// By this signal.
     Signal(i32),
-    /// It did not, and was ended.
-    Hung,
+    /// It did not within so many seconds, and was ended.
+    Hung(u64),
 }
 
 /// What one execution left.
@@ -192,7 +194,7 @@ impl Reply {
         let mut text = match self.ended {
             Ended::Exit(status) => format!("exit status {status}"),
             Ended::Signal(signal) => format!("ended by signal {signal}"),
-            Ended::Hung => format!("no end after {} seconds", PATIENCE.as_secs()),
+            Ended::Hung(seconds) => format!("no end after {seconds} seconds"),
         };
         for (name, output) in [("stdout", &self.stdout), ("stderr", &self.stderr)] {
             if !output.trim().is_empty() {

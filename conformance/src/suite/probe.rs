@@ -17,6 +17,8 @@ pub struct Probe {
     pub claims: Option<Vec<Version>>,
     /// What it looks like.
     pub kind: Kind,
+    /// Did it come to no end?
+    pub hangs: bool,
 }
 
 /// What can be known without executing anything: a chain, or an IPAM plugin's own configuration.
@@ -34,8 +36,7 @@ pub fn claims(w: &World) -> Step<Option<Vec<Version>>> {
     let network = &w.job.network;
     let mut common = Version::ALL.to_vec();
     for index in network.first..network.plugins.len() {
-        let mut call = w.network_call("VERSION")?.input(json!({"cniVersion": w.job.version}).to_string());
-        call.program = w.find(network.plugin_type(index))?;
+        let call = w.network_call(index, "VERSION")?.input(json!({"cniVersion": w.job.version}).to_string());
         let reply = w.execute(&call)?;
         let list =
             reply.document().ok().filter(|_| reply.success()).map(|document| document["supportedVersions"].clone());

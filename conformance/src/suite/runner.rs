@@ -96,7 +96,7 @@ pub fn run(options: &Options, progress: Progress) -> Result<Run, String> {
     let started = std::time::Instant::now();
     let (probe, versions) = look(options)?;
     let kind = options.kind.unwrap_or(probe.kind);
-    let claims = probe.claims.clone().unwrap_or_else(|| versions.clone());
+    let claims = probe.claims.clone().unwrap_or_default();
 
     let mut work = Vec::new();
     let mut outcomes = Vec::new();
@@ -116,6 +116,7 @@ pub fn run(options: &Options, progress: Progress) -> Result<Run, String> {
         claims: claims.clone(),
         bin_dirs: options.bin_dirs.clone(),
         setup: options.setup.clone(),
+        hangs: probe.hangs,
         trial: None,
     };
     outcomes.extend(run_side_by_side(options.jobs, &base, &work, progress));
@@ -151,13 +152,31 @@ fn sort_out(
         if (!options.only.is_empty() && !named(&options.only)) || named(&options.skip) {
             continue;
         }
-        let unclaimed = (!claims.contains(&version)).then(|| format!("the plugin does not claim {version}"));
+        let unclaimed = unclaimed(network, trial, version, claims).or_else(|| chainless(kind, trial, version));
         match unclaimed.or_else(|| clause.does_not_apply(kind, version, delegate)) {
             Some(reason) => rest.push(outcome(clause, version, Verdict::Skipped { reason })),
             None => apply.push(clause),
         }
     }
     (apply, rest)
+}
+
+/// Why nothing is to be said in a version, if so. Whether VERSION answers at all is said in any case.
+fn unclaimed(network: &Network, trial: &Trial, version: Version, claims: &[Version]) -> Option<String> {
+    let (whom, each) = if network.is_chain() { ("the plugins", " of each plugin") } else { ("the plugin", "") };
+    match claims {
+        [] if trial.name == trials::version::NAME => None,
+        [] => Some(format!("VERSION{each} has to tell what is claimed, and does not (see version.answers)")),
+        _ => (!claims.contains(&version))
+            .then(|| format!("{whom} do{} not claim {version}", if each.is_empty() { "es" } else { "" })),
+    }
+}
+
+/// Nothing is chained before there is a `prevResult`.
+fn chainless(kind: Kind, trial: &Trial, version: Version) -> Option<String> {
+    let chained = matches!(kind, Kind::Chained | Kind::Chain) && trial.name != trials::version::NAME;
+    (chained && version < Version::V0_3_0)
+        .then(|| format!("{version} has no prevResult to chain plugins by: 0.3.0 brought it"))
 }
 
 fn outcome(clause: &Clause, version: Version, verdict: Verdict) -> Outcome {
@@ -211,6 +230,7 @@ fn look(options: &Options) -> Result<(Probe, Vec<Version>), String> {
         claims: vec![version],
         bin_dirs: options.bin_dirs.clone(),
         setup: options.setup.clone(),
+        hangs: false,
         trial: None,
     };
     let probe: Probe = work_on(&job(wanted))?;
@@ -265,7 +285,8 @@ pub fn worker() -> Result<String, String> {
     let Some(name) = job.trial.clone() else {
         let world = World::enter(job)?;
         let look = || -> Result<Probe, Stop> {
-            Ok(Probe { claims: super::probe::claims(&world)?, kind: super::probe::kind(&world)? })
+            let (claims, kind) = (super::probe::claims(&world)?, super::probe::kind(&world)?);
+            Ok(Probe { claims, kind, hangs: world.patience() != super::exec::PATIENCE })
         };
         let probe = look().map_err(|stop| match stop {
             Stop::Unmet(reason) | Stop::Suite(reason) => reason,

@@ -129,13 +129,17 @@ fn steady(area: &str, line: &str) -> Option<String> {
         }
         kept.join(" ")
     };
+    let lower = line.to_lowercase();
     match area {
         "routes" if line.contains("fe80:") || line.contains("ff00::/8") || line.starts_with("anycast") => None,
-        "routes" if line.contains(" dev lo ") && line.contains("table local") => None,
+        // They follow from the addresses, for IPv6 a little later.
+        "routes" if line.contains("proto kernel") => None,
         "routes" => Some(words(&["expires", "pref", "error"], &["linkdown", "dead"])),
         "neighbors" if line.starts_with("33:33:") || line.starts_with("01:00:5e:") => None,
         // The kernel's own, for its own devices.
         "neighbors" if line.contains("lladdr 00:00:00:00:00:00") => None,
+        // What a bridge has learned comes and goes with the traffic.
+        "neighbors" if !["permanent", "static", "proxy"].iter().any(|word| lower.contains(word)) => None,
         "neighbors" => Some(line.to_owned()),
         "iptables" if line.starts_with('#') || line == "COMMIT" => None,
         "iptables" => Some(line.split(" [").next().unwrap_or(line).to_owned()),
@@ -199,10 +203,9 @@ mod tests {
 
     #[test]
     fn what_changes_by_itself_is_left_out() {
-        assert_eq!(
-            steady("routes", "10.0.0.0/24 dev b proto kernel linkdown "),
-            steady("routes", "10.0.0.0/24 dev b proto kernel")
-        );
+        assert_eq!(steady("routes", "10.0.0.0/24 dev b linkdown "), steady("routes", "10.0.0.0/24 dev b"));
+        assert_eq!(steady("neighbors", "02:c0:de:00:00:01 dev veth0 master br0"), None);
+        assert!(steady("neighbors", "02:c0:de:00:00:01 dev veth0 master br0 permanent").is_some());
         assert_eq!(steady("iptables", ":INPUT ACCEPT [12:340]"), Some(":INPUT ACCEPT".to_owned()));
         assert_eq!(steady("sysctls", "/proc/sys/net/netfilter/nf_conntrack_count:7"), None);
         assert_eq!(steady("sysctls", "/proc/sys/net/ipv4/ip_forward:1").unwrap(), "net.ipv4.ip_forward = 1");

@@ -11,7 +11,8 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -21,6 +22,7 @@ use libcni::Version;
 
 use super::clause::{Kind, Step, Stop, Verdict};
 use super::config::Network;
+use super::exec::{LITTLE_PATIENCE, PATIENCE};
 
 /// The suite's own directory in a world; no residue of a plugin.
 pub const HOME: &str = "/run/cni-conformance";
@@ -42,6 +44,8 @@ pub struct Job {
     pub bin_dirs: Vec<PathBuf>,
     /// A shell script that prepares the node.
     pub setup: Option<String>,
+    /// Has it been seen to come to no end?
+    pub hangs: bool,
     /// The trial's name; none to find out what the plugin is.
     pub trial: Option<String>,
 }
@@ -56,6 +60,7 @@ pub struct World {
     findings: Mutex<BTreeMap<&'static str, Verdict>>,
     journal: Mutex<Vec<String>>,
     pods: AtomicUsize,
+    hung: AtomicBool,
 }
 
 impl World {
@@ -64,14 +69,21 @@ impl World {
         let bin_dirs = enter_namespaces(&job.bin_dirs).map_err(|error| {
             format!("making a mount and network namespace: {error} (the suite needs to be root, with CAP_SYS_ADMIN)")
         })?;
-        let world =
-            World { job, bin_dirs, findings: Mutex::default(), journal: Mutex::default(), pods: AtomicUsize::new(1) };
+        let world = World {
+            hung: AtomicBool::new(job.hangs),
+            job,
+            bin_dirs,
+            findings: Mutex::default(),
+            journal: Mutex::default(),
+            pods: AtomicUsize::new(1),
+        };
         world.connect_node().map_err(|stop| format!("{stop:?}"))?;
         Ok(world)
     }
 
     /// The uplink, and the user's own preparation.
     fn connect_node(&self) -> Step {
+        self.without_dad(None)?;
         self.sh(
             None,
             "ip link set lo up
@@ -90,6 +102,26 @@ impl World {
             self.sh(None, script)?;
         }
         Ok(())
+    }
+
+    /// New IPv6 addresses of a namespace are usable at once, without looking for duplicates for a second or two.
+    pub fn without_dad(&self, netns: Option<&str>) -> Step {
+        let script =
+            "cd /proc/sys/net/ipv6/conf 2>/dev/null || exit 0; echo 0 > all/accept_dad; echo 0 > default/accept_dad";
+        self.sh(netns, script).map(drop)
+    }
+
+    /// The same node for one procedure in another version: what is found out there is told apart.
+    pub fn in_version(&self, version: Version) -> World {
+        World {
+            job: Job { version, ..self.job.clone() },
+            bin_dirs: self.bin_dirs.clone(),
+            findings: Mutex::default(),
+            journal: Mutex::default(),
+            // Far enough away from this one's: the kernel's names for them must differ.
+            pods: AtomicUsize::new(self.pods.fetch_add(10, Ordering::Relaxed)),
+            hung: AtomicBool::new(self.hung.load(Ordering::Relaxed)),
+        }
     }
 
     /// Runs a shell script on the node, or in a namespace by name; what it prints. A failure is the suite's.
@@ -128,13 +160,30 @@ impl World {
         let mut candidates = self.bin_dirs.iter().map(|directory| directory.join(name));
         candidates.find(|path| path.is_file()).ok_or_else(|| {
             let searched = self.job.bin_dirs.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
-            Stop::Suite(format!("no plugin {name:?} in {}", searched.join(", ")))
+            let leads_astray = self.bin_dirs.iter().any(|directory| directory.join(name).is_symlink());
+            let why = match leads_astray {
+                true => {
+                    format!(": a symbolic link of that name leads nowhere here, where {} are empty", FRESH.join(", "))
+                }
+                false => ": put it there, or name its directory with --bin-dir".to_owned(),
+            };
+            Stop::Suite(format!("no plugin {name:?} in {}{why}", searched.join(", ")))
         })
     }
 
     /// The next number for a Pod, from 1.
     pub fn next_pod(&self) -> usize {
         self.pods.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// How long a plugin is waited for.
+    pub fn patience(&self) -> Duration {
+        if self.hung.load(Ordering::Relaxed) { LITTLE_PATIENCE } else { PATIENCE }
+    }
+
+    /// From now on the suite waits for less long.
+    pub fn lose_patience(&self) {
+        self.hung.store(true, Ordering::Relaxed);
     }
 
     /// The delegate of the first plugin under test that has one.
@@ -186,8 +235,8 @@ fn enter_namespaces(bin_dirs: &[PathBuf]) -> Result<Vec<PathBuf>, Box<dyn std::e
     std::env::set_current_dir("/")?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    // Held open, for they may lie beneath what is about to be covered. Opened here: a mount of another
-    // namespace can't be bound.
+    // Held open, for some lie beneath what is about to be covered. Opened here: a mount of another namespace can't be
+    // bound. The others keep their place, and with it what relative links in them lead to.
     let open = |path: &PathBuf| std::fs::File::open(path).map_err(|error| format!("{}: {error}", path.display()));
     let directories = bin_dirs.iter().map(open).collect::<Result<Vec<_>, _>>()?;
     for path in FRESH.iter().filter(|path| Path::new(path).is_dir()) {
@@ -197,7 +246,11 @@ fn enter_namespaces(bin_dirs: &[PathBuf]) -> Result<Vec<PathBuf>, Box<dyn std::e
     // /sys shows the interfaces of the namespace it was mounted in. Plugins can do without.
     let _ = mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>);
     let mut visible = Vec::new();
-    for (index, directory) in directories.iter().enumerate() {
+    for (index, (path, directory)) in bin_dirs.iter().zip(&directories).enumerate() {
+        if !FRESH.iter().any(|fresh| path.starts_with(fresh)) {
+            visible.push(path.clone());
+            continue;
+        }
         let target = Path::new(HOME).join("bin").join(index.to_string());
         std::fs::create_dir_all(&target)?;
         let source = format!("/proc/self/fd/{}", directory.as_raw_fd());

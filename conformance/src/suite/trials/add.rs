@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use libcni::{CniResult, Version};
 
 use super::super::attach::Pod;
-use super::super::clause::{Clause, Kind, MAKERS, Step, Trial};
+use super::super::clause::{Clause, Kind, Level, MAKERS, Step, Stop, Trial, Verdict, WIRED};
 use super::super::exec::Call;
 use super::super::world::World;
 use super::{LISTS, shape};
@@ -52,13 +52,24 @@ pub const TRIALS: &[Trial] = &[
     },
     Trial {
         name: "every version",
-        clauses: &[Clause::must(
-            "add.every-version",
-            "5, ADD Success",
-            "cniVersion: The same version supplied on input",
-            "ADD once in each version that VERSION claims: it succeeds, and the result carries that version and has \
-             its shape (`ip4` and `ip6` up to 0.2.0, `ips[].version` up to 0.4.0).",
-        )],
+        clauses: &[
+            Clause::must(
+                "add.every-version",
+                "5, ADD Success",
+                "cniVersion: The same version supplied on input",
+                "ADD once in each version that VERSION claims: it succeeds, and the result carries that version and has \
+                 its shape (`ip4` and `ip6` up to 0.2.0, `ips[].version` up to 0.4.0).",
+            ),
+            Clause::must(
+                "add.every-version.kernel",
+                "5, ADD Success",
+                "ips: IPs assigned by this attachment; routes: Routes created by this attachment; interfaces: An array of all \
+                 interfaces created by the attachment, including any host-level interfaces",
+                "The same ADDs, up to the first version that is not told rightly: each interface, hardware address, MTU, address, \
+                 route and sandbox of the result is there, and nothing else has appeared (what `result` tests in one version).",
+            )
+            .only(WIRED),
+        ],
         run: every_version,
     },
     Trial {
@@ -152,6 +163,38 @@ fn every_version(w: &World) -> Step {
         }
         w.del_with(&pod, |call| in_version(call, version))?;
     }
+    if w.job.kind == Kind::Ipam {
+        return Ok(());
+    }
+    for &version in w.job.claims.iter().filter(|&&version| !chained || version >= LISTS) {
+        as_the_kernel_has_it(w, version)?;
+    }
+    Ok(())
+}
+
+/// All that `result` says of interfaces, addresses and routes, in one version.
+fn as_the_kernel_has_it(w: &World, version: Version) -> Step {
+    let inner = w.in_version(version);
+    let mut pod = inner.pod()?;
+    let ended = super::result::judge(&inner, &mut pod);
+    if let Err(Stop::Suite(reason)) = ended {
+        return Err(Stop::Suite(reason));
+    }
+    inner.del(&pod)?;
+    for (id, verdict) in inner.into_findings() {
+        let about = ["result.interface", "result.addresses.", "result.routes."];
+        let told = about.iter().any(|beginning| id.starts_with(beginning));
+        let applies = super::clauses().any(|clause| {
+            clause.id == id
+                && clause.level == Level::Must
+                && clause.does_not_apply(w.job.kind, version, w.delegate()).is_none()
+        });
+        if let (true, true, Verdict::Failed { expected, got, .. }) = (told, applies, verdict) {
+            w.note(format!("ADD in {version} ({id})"));
+            w.expect("add.every-version.kernel", false, format!("{expected}, in {version}"), got);
+        }
+    }
+    w.expect("add.every-version.kernel", true, "", "");
     Ok(())
 }
 

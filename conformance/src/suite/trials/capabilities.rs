@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::attach::Pod;
 use super::super::clause::{Clause, Kind, Step, Stop, Trial, WIRED};
+use super::super::exec::Call;
 use super::super::world::World;
 
 const CAPABILITY: &str = "Specifically, any capability supported by the plugin configuration and provided by the \
@@ -40,6 +41,13 @@ pub const TRIALS: &[Trial] = &[
                 "Where `portMappings` is declared: a TCP connection from outside to the node's port is answered in the container.",
             )
             .only(WIRED),
+            Clause::should(
+                "capability.dns",
+                ACT,
+                "dns: Dynamically configure dns according to runtime",
+                "Where `dns` is declared: the server and the search domain that were given are in the result.",
+            )
+            .only(WIRED),
         ],
         run: capabilities,
     },
@@ -53,6 +61,15 @@ pub const TRIALS: &[Trial] = &[
                  allocation can pass these to plugins.",
                 "Where `ips` is declared: an address of the subnet is asked for in runtimeConfig, and is in the result.",
             ),
+            Clause::should(
+                "capability.ip-ranges",
+                ACT,
+                "ipRanges: Dynamically configure the IP range(s) for address allocation. Runtimes that manage IP pools, but not \
+                 individual IP addresses, can pass these to plugins.",
+                "Where `ipRanges` is declared: the range 198.51.100.0/24 is given in runtimeConfig, and one of its addresses is \
+                 in the result. (Who delegates may have its own reasons against a second subnet.)",
+            )
+            .only(&[Kind::Ipam]),
             Clause::may(
                 "args.cni.ips",
                 "CONVENTIONS, \"args\" in network config",
@@ -83,6 +100,7 @@ fn capabilities(w: &World) -> Step {
         ("capability.mac", "mac"),
         ("capability.bandwidth", "bandwidth"),
         ("capability.port-mappings", "portMappings"),
+        ("capability.dns", "dns"),
     ];
     for (id, capability) in asked {
         if declaring(w, capability).is_none() {
@@ -104,6 +122,14 @@ fn capabilities(w: &World) -> Step {
             .find(|interface| interface.name == pod.ifname && !interface.sandbox.is_empty());
         let said = said.map(|interface| interface.mac.clone()).unwrap_or_default();
         w.expect("capability.mac", mac == said.as_str(), format!("the result says {mac}"), &said);
+    }
+    if let Some(index) = declaring(w, "dns") {
+        let given = w.job.network.runtime_config(index, pod.number)["dns"].clone();
+        let (server, search) = (given["servers"][0].as_str(), given["searches"][0].as_str());
+        let dns = &added.result.dns;
+        let has = |list: &[String], wanted: Option<&str>| list.iter().any(|entry| Some(entry.as_str()) == wanted);
+        let told = has(&dns.nameservers, server) && has(&dns.search, search);
+        w.expect("capability.dns", told, &given, format!("{dns:?}"));
     }
     if declaring(w, "bandwidth").is_some() {
         let shapes =
@@ -163,9 +189,28 @@ fn inside<T: Send>(netns: &str, job: impl FnOnce() -> std::io::Result<T> + Send)
     })
 }
 
+/// Addresses from a range of the runtime's, which need not be the only one.
+fn ranges(w: &World) -> Step {
+    let id = "capability.ip-ranges";
+    if declaring(w, "ipRanges").is_none() {
+        w.skip(id, "the configuration does not declare the capability ipRanges");
+        return Ok(());
+    }
+    let range = json!([[{"subnet": "198.51.100.0/24"}]]);
+    let ask = |call: Call| call.edit(|config| config["runtimeConfig"]["ipRanges"] = range.clone());
+    let mut pod = w.pod()?;
+    let reply = w.add_with(&mut pod, ask)?;
+    let got = reply.success() && reply.stdout.contains("\"198.51.100.");
+    w.expect(id, got, "an address of 198.51.100.0/24 in the result", reply.summary());
+    w.del_with(&pod, ask).map(drop)
+}
+
 fn addresses(w: &World) -> Step {
     let (pod, added) = w.attached()?;
     let ids = ["capability.ips", "args.cni.ips", "args.ip"];
+    if w.job.kind == Kind::Ipam {
+        ranges(w)?;
+    }
     let Some(first) = added.result.ips.first().map(|ip| ip.address) else {
         ids.iter().for_each(|id| w.skip(id, "the result has no address"));
         return Ok(());

@@ -134,6 +134,9 @@ fn two_interfaces(w: &World) -> Step {
     );
 
     let id = "concurrency.two-interfaces.apart";
+    if w.speaks(super::CHECK) {
+        w.checked(&second)?;
+    }
     let before = w.link(Some(second.netns_name()), "net1")?;
     w.deleted(&first)?;
     let after = w.link(Some(second.netns_name()), "net1")?;

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::super::attach::Pod;
-use super::super::clause::{Clause, Kind, MAKERS, Step, Trial, WIRED};
+use super::super::clause::{Clause, Kind, MAKERS, Step, Stop, Trial, WIRED};
 use super::super::exec::{Call, Reply};
 use super::super::snapshot::Snapshot;
 use super::super::world::World;
@@ -99,6 +99,11 @@ pub const TRIALS: &[Trial] = &[
                 "delete the interface defined by CNI_IFNAME inside the container at CNI_NETNS, or undo any modifications \
                  applied in the plugin's ADD functionality",
                 "Each interface of those not yet deleted is as it was, with its addresses.").only(WIRED),
+            Clause::should("del.any-order.releases", "2, DEL",
+                "For example, an IPAM plugin should generally release an IP allocation and return success even if the container \
+                 network namespace no longer exists",
+                "After each of the three DELs no file on the node names its container any more, and after the last the node is as \
+                 it was after an ADD and a DEL before."),
             Clause::should("del.removes-interface", "2, DEL",
                 "delete the interface defined by CNI_IFNAME inside the container at CNI_NETNS",
                 "After its DEL a container has no interface of that name.").only(MAKERS),
@@ -130,19 +135,24 @@ pub fn settled(w: &World) -> Step<Snapshot> {
     w.snapshot(None)
 }
 
-/// Is the node as it was? The kernel takes a namespace's devices down after the namespace is gone: what is still there
-/// is looked at again for two seconds.
+/// Is the node as it was? The kernel takes a namespace's devices down after the namespace is gone, and what hangs on
+/// them: what is still there of that is looked at again, for three seconds in all.
 pub fn leaves_nothing(w: &World, id: &'static str, settled: &Snapshot) -> Step {
     let mut left = w.snapshot(None)?.all_since(settled);
-    for _ in 0..20 {
-        if left.is_empty() {
+    for milliseconds in [100, 300, 600, 2000] {
+        if !left.iter().any(|line| goes_with_a_device(line)) {
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
         left = w.snapshot(None)?.all_since(settled);
     }
     w.expect(id, left.is_empty(), "nothing left on the node", left.join("; "));
     Ok(())
+}
+
+/// A line of [`Snapshot::all_since`]: a file or a rule stays until somebody removes it.
+fn goes_with_a_device(line: &str) -> bool {
+    ["interfaces", "addresses", "routes", "neighbors", "traffic"].iter().any(|area| line.starts_with(area))
 }
 
 /// What is missing at the time of the DEL.
@@ -167,6 +177,9 @@ fn variant(w: &World, id: &'static str, leaves: &'static str, case: Case) -> Ste
             w.note("an ordinary file put in its place");
         }
         Case::NoInterface => {
+            if w.link(Some(pod.netns_name()), &pod.ifname)?.is_none() {
+                return Err(Stop::Unmet(format!("is about {}, which is not there after an ADD", pod.ifname)));
+            }
             w.sh(None, &format!("ip -n {} link del {}", pod.netns_name(), pod.ifname))?;
             w.note(format!("{} deleted in the container", pod.ifname));
         }
@@ -189,7 +202,7 @@ fn after_failed(w: &World) -> Step {
     super::add::occupy(w, &pod)?;
     let reply = w.add(&mut pod)?;
     if reply.success() {
-        return Err(super::super::clause::Stop::Unmet(
+        return Err(Stop::Unmet(
             "begins with an ADD that is refused, which it was not (see add.interface-exists)".to_owned(),
         ));
     }
@@ -200,6 +213,7 @@ fn after_failed(w: &World) -> Step {
 }
 
 fn any_order(w: &World) -> Step {
+    let settled = settled(w)?;
     let pods = [w.attached()?.0, w.attached()?.0, w.attached()?.0];
     let state = |pod: &Pod| -> Step<_> { w.link(Some(pod.netns_name()), &pod.ifname) };
     let before = [state(&pods[0])?, state(&pods[1])?, state(&pods[2])?];
@@ -207,6 +221,8 @@ fn any_order(w: &World) -> Step {
     for index in [1, 2, 0] {
         succeeds(w, "del.any-order", &w.del(&pods[index])?);
         left.retain(|&other| other != index);
+        let held = w.snapshot(None)?.mentions(&pods[index].id, "files");
+        w.expect("del.any-order.releases", held.is_empty(), "no file that names it", held.join("; "));
         let gone = state(&pods[index])?.is_none();
         w.expect("del.removes-interface", gone, format!("no {}", pods[index].ifname), "it is still there");
         for &other in &left {
@@ -219,7 +235,7 @@ fn any_order(w: &World) -> Step {
             );
         }
     }
-    Ok(())
+    leaves_nothing(w, "del.any-order.releases", &settled)
 }
 
 /// A configuration without one key.

@@ -55,6 +55,14 @@ pub const TRIALS: &[Trial] = &[
                  provided during the CNI ADD operation",
                 "One container with eth0 and net1, GC with eth0 valid: CHECK of eth0 succeeds, and its address stays its own.")
                 .only(&[Kind::Interface, Kind::Ipam, Kind::Chain]).since(GC),
+            Clause::should(
+                "gc.removes-by-interface",
+                "2, GC",
+                STALE,
+                "The same: CHECK of net1 fails, for what it had is gone, and so is the interface.",
+            )
+            .only(&[Kind::Interface, Kind::Ipam])
+            .since(GC),
         ],
         run: by_interface,
     },
@@ -86,6 +94,9 @@ fn succeeds(w: &World, id: &'static str, reply: &Reply) {
 /// Node and containers are as they were, and CHECK succeeds.
 fn untouched(w: &World, id: &'static str, pods: &[&Pod], act: impl FnOnce() -> Step) -> Step {
     let look = || pods.iter().map(|pod| w.snapshot(Some(pod.netns_name()))).collect::<Step<Vec<_>>>();
+    for pod in pods {
+        w.checked(pod)?;
+    }
     let before = look()?;
     act()?;
     let after = look()?;
@@ -151,9 +162,14 @@ fn by_interface(w: &World) -> Step {
     let (first, added) = w.attached()?;
     let mut second = first.second("net1");
     w.added(&mut second)?;
+    w.checked(&first)?;
     w.gc(&[&first])?;
     let reply = w.check(&first)?;
     w.expect(id, reply.success(), "CHECK of eth0 succeeds", reply.summary());
+    let reply = w.check(&second)?;
+    w.expect("gc.removes-by-interface", reply.refused(), "CHECK of net1 fails", reply.summary());
+    let gone = w.link(Some(second.netns_name()), "net1")?.is_none();
+    w.expect("gc.removes-by-interface", gone, "no net1 in the container", "it is still there");
     let (_, next) = w.attached()?;
     for ip in &added.result.ips {
         let named = super::add::configured(w, &ip.address.ip().to_string());

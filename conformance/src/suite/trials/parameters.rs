@@ -4,12 +4,14 @@ use super::super::clause::{Clause, Kind, SINGLE, Step, Trial};
 use super::super::exec::{Call, Reply};
 use super::super::world::World;
 use super::CHECK;
+use super::input::in_order;
 
 const REQUIRED_ADD: &str = "Required environment parameters: CNI_COMMAND, CNI_CONTAINERID, CNI_NETNS, CNI_IFNAME";
 const REQUIRED_DEL: &str = "Required environment parameters: CNI_COMMAND, CNI_CONTAINERID, CNI_IFNAME";
 const CODE_4: &str = "4: Invalid necessary environment variables, like CNI_COMMAND, CNI_CONTAINERID, etc. The error \
     message must contain the names of invalid variables.";
-const WITHOUT: &str = "The command without the variable: the plugin exits with a status other than 0.";
+const WITHOUT: &str =
+    "The command without the variable, and with it empty: the plugin exits with a status other than 0.";
 
 /// The trials.
 pub const TRIALS: &[Trial] = &[
@@ -95,11 +97,12 @@ pub const TRIALS: &[Trial] = &[
     Trial {
         name: "parameters optional",
         clauses: &[
-            Clause::must(
+            Clause::may(
                 "parameters.path-is-optional",
                 "2, ADD and DEL",
                 "Optional environment parameters: CNI_ARGS, CNI_PATH",
-                "ADD and DEL without CNI_PATH, of a plugin that is configured with no delegate.",
+                "ADD and DEL without CNI_PATH, of a plugin that is configured with no delegate: both succeed. (Every runtime sets \
+                 it: for information only.)",
             )
             .only(SINGLE),
             Clause::must(
@@ -115,6 +118,13 @@ pub const TRIALS: &[Trial] = &[
                  separated by semicolons; for example, \"FOO=BAR;ABC=123\"",
                 "ADD with the specification's own example in CNI_ARGS.",
             ),
+            Clause::must(
+                "parameters.args.malformed",
+                "2, Errors",
+                "A plugin must exit with a return code of 0 on success, and non-zero on failure.",
+                "ADD with CNI_ARGS that are no pairs, `FOO`, `=;=` and `;;` among them: a result, or an error document; no crash.",
+            )
+            .only(SINGLE),
         ],
         run: optional,
     },
@@ -140,8 +150,7 @@ fn missing(w: &World) -> Step {
         ("parameters.add.netns", "CNI_NETNS"),
         ("parameters.add.ifname", "CNI_IFNAME"),
     ] {
-        let reply = refuses(w, id, &add.clone().without(variable))?;
-        code_4(w, "parameters.missing-is-code-4", &reply);
+        both(w, id, &add, variable)?;
     }
     let reply = w.execute(&add.without("CNI_CONTAINERID").without("CNI_IFNAME"))?;
     let named = ["CNI_CONTAINERID", "CNI_IFNAME"].iter().all(|name| reply.words().contains(name));
@@ -151,22 +160,28 @@ fn missing(w: &World) -> Step {
     }
 
     let (mut pod, _) = w.attached()?;
+    if w.speaks(CHECK) {
+        let check = w.call("CHECK", &mut pod)?;
+        for (id, variable) in [
+            ("parameters.check.container-id", "CNI_CONTAINERID"),
+            ("parameters.check.netns", "CNI_NETNS"),
+            ("parameters.check.ifname", "CNI_IFNAME"),
+        ] {
+            both(w, id, &check, variable)?;
+        }
+    }
     let del = w.call("DEL", &mut pod)?;
     for (id, variable) in [("parameters.del.container-id", "CNI_CONTAINERID"), ("parameters.del.ifname", "CNI_IFNAME")]
     {
-        let reply = refuses(w, id, &del.clone().without(variable))?;
-        code_4(w, "parameters.missing-is-code-4", &reply);
+        both(w, id, &del, variable)?;
     }
-    if !w.speaks(CHECK) {
-        return Ok(());
-    }
-    let check = w.call("CHECK", &mut pod)?;
-    for (id, variable) in [
-        ("parameters.check.container-id", "CNI_CONTAINERID"),
-        ("parameters.check.netns", "CNI_NETNS"),
-        ("parameters.check.ifname", "CNI_IFNAME"),
-    ] {
-        let reply = refuses(w, id, &check.clone().without(variable))?;
+    Ok(())
+}
+
+/// The variable is not there, and then it is empty.
+fn both(w: &World, id: &'static str, call: &Call, variable: &str) -> Step {
+    for call in [call.clone().without(variable), call.clone().with(variable, "")] {
+        let reply = refuses(w, id, &call)?;
         code_4(w, "parameters.missing-is-code-4", &reply);
     }
     Ok(())
@@ -217,6 +232,13 @@ fn optional(w: &World) -> Step {
         pod.args = Some(args.to_owned());
         let reply = w.add(&mut pod)?;
         w.expect(id, reply.success(), format!("ADD with CNI_ARGS={args} succeeds"), reply.summary());
+        w.del(&pod)?;
+    }
+    for args in ["FOO", "=;=", ";;", "A=B=C;D", &"A=B;".repeat(10_000)] {
+        let mut pod = w.pod()?;
+        pod.args = Some(args.to_owned());
+        let reply = w.add(&mut pod)?;
+        w.expect("parameters.args.malformed", in_order(&reply), "a result, or an error document", reply.summary());
         w.del(&pod)?;
     }
     Ok(())

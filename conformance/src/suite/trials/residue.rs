@@ -1,7 +1,7 @@
 //! After the last DEL everything is as it was before the first ADD. What is shared may stay, if a second round adds
 //! nothing to it.
 
-use super::super::clause::{Clause, Kind, Step, Trial, WIRED};
+use super::super::clause::{Clause, Kind, Step, Stop, Trial, WIRED};
 use super::super::snapshot::{AREAS, Snapshot};
 use super::super::world::World;
 
@@ -48,11 +48,16 @@ fn residue(w: &World) -> Step {
     bystanders(w)?;
     let fresh = w.snapshot(None)?;
     let mut first = w.pod()?;
+    w.begin(&mut first)?;
     let inside = w.snapshot(Some(first.netns_name()))?;
     w.added(&mut first)?;
-    w.deleted(&first)?;
-    let after_one = w.snapshot(None)?;
+    let reply = w.del_without_end(&first, |call| call)?;
+    if !reply.success() {
+        return Err(Stop::Unmet(format!("has a DEL in it, which did not succeed: {}", reply.summary())));
+    }
     let inside_after = w.snapshot(Some(first.netns_name()))?;
+    w.end(&first, |call| call)?;
+    let after_one = w.snapshot(None)?;
 
     let ((second, _), (third, _)) = (w.attached()?, w.attached()?);
     w.deleted(&second)?;

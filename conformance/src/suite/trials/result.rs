@@ -154,10 +154,14 @@ pub const TRIALS: &[Trial] = &[Trial {
 }];
 
 fn result(w: &World) -> Step {
-    let mut pod = w.pod()?;
-    w.begin(&mut pod)?;
-    let before = State::of(w, &pod)?;
-    let reply = w.add(&mut pod)?;
+    judge(w, &mut w.pod()?)
+}
+
+/// ADD, and every clause of this file on it.
+pub fn judge(w: &World, pod: &mut Pod) -> Step {
+    w.begin(pod)?;
+    let before = State::of(w, pod)?;
+    let reply = w.add(pod)?;
     w.expect("result.succeeds", reply.success(), "exit status 0", reply.summary());
     if !reply.success() {
         return Err(super::super::clause::Stop::Unmet("is about a successful ADD (see result.succeeds)".to_owned()));
@@ -190,9 +194,9 @@ fn result(w: &World) -> Step {
         w.expect("result.ipam.address", !result.ips.is_empty(), "an address", &value);
         return Ok(());
     }
-    let after = State::of(w, &pod)?;
-    interfaces(w, &pod, &result, &before, &after);
-    addresses(w, &pod, &result, &before, &after);
+    let after = State::of(w, pod)?;
+    interfaces(w, pod, &result, &before, &after);
+    addresses(w, pod, &result, &before, &after);
     routes(w, &result, &before, &after);
     Ok(())
 }
@@ -225,8 +229,9 @@ fn interfaces(w: &World, pod: &Pod, result: &CniResult, before: &State, after: &
     let ours = after.pod.iter().find(|link| link.name == pod.ifname);
     let name = &pod.ifname;
     w.expect("result.interface.created", ours.is_some(), format!("an interface {name}"), names(&after.pod));
-    if let Some(link) = ours {
-        w.expect("result.interface.up", link.up, format!("{name} is up"), "it is down");
+    match ours {
+        Some(link) => w.expect("result.interface.up", link.up, format!("{name} is up"), "it is down"),
+        None => w.skip("result.interface.up", format!("there is no {name} (see result.interface.created)")),
     }
     let listed = result.interfaces.iter().find(|interface| interface.name == *name && !interface.sandbox.is_empty());
     let list = format!("{:?}", result.interfaces);
