@@ -24,7 +24,7 @@ pub use source::{AS_TEXT, Keys, Source};
 
 /// The variable by which a plugin that has read the map tells its IPAM plugin this node's Pod CIDRs, separated by commas.
 /// Who finds it need not read the map.
-pub const POD_CIDRS: &str = "PODWIRE_POD_CIDRS";
+pub const POD_CIDRS: &str = "CNI_PODWIRE_POD_CIDRS";
 
 #[cfg(test)]
 mod testing {
