@@ -5,16 +5,18 @@
 //! Everything of ours is in tables called `podwire`; nobody else's is ever touched. Changes go in transactions: all of
 //! one happens, or none. (Kernel: net/netfilter/nf_tables_api.c, include/uapi/linux/netfilter/nf_tables.h.)
 
+mod dump;
 mod expression;
 mod transaction;
 
 use netlink_packet_netfilter::nftables::{
-    DataAttribute, ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetElementAttribute, SetElementFlags,
-    SetElementList, SetElementMessage, Verdict, VerdictAttribute,
+    DataAttribute, ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetElementAttribute, SetElementList,
+    SetElementMessage, Verdict, VerdictAttribute,
 };
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 use nix::errno::Errno;
 
+use self::dump::Dumped;
 use self::expression::verdict;
 pub use self::expression::{
     ACCEPT, DROP, Expression, end, equals, in_the_set, is_source_routed_back, masked, meta, payload, simple,
@@ -22,7 +24,7 @@ pub use self::expression::{
 };
 pub use self::transaction::{BaseChain, Transaction, accept_faster, insist};
 use crate::error::Result;
-use crate::kernel::Kernel;
+use crate::kernel::{At, Kernel};
 use crate::owner::Owner;
 
 /// The name of every table of ours.
@@ -52,8 +54,13 @@ impl Table {
     /// The elements of a set; none if there is no such set.
     pub fn elements(&self, kernel: &Kernel, set: &str) -> Result<Vec<Element>> {
         let message = self.message(NfTablesMessage::GetSetElement(in_set(set, &[])));
-        let answers = kernel.netfilter()?.dump(message, &|| format!("listing nftables set {TABLE}/{set}"));
-        Ok(none_if_missing(answers)?.iter().flat_map(read_elements).collect())
+        let all = listed(kernel, message, set);
+        let read = |element: Dumped| Element {
+            key: element.key,
+            goto: element.goto,
+            owner: element.comment.as_deref().and_then(Owner::from_hex),
+        };
+        Ok(none_if_missing(all)?.into_iter().map(read).collect())
     }
 
     /// The element with that key, if it is there.
@@ -67,9 +74,8 @@ impl Table {
     /// The intervals of an interval set: first and last key of each. None if there is no such set, or nothing in it.
     pub fn intervals(&self, kernel: &Kernel, set: &str) -> Result<Vec<Interval>> {
         let message = self.message(NfTablesMessage::GetSetElement(in_set(set, &[])));
-        let answers = kernel.netfilter()?.dump(message, &|| format!("listing nftables set {TABLE}/{set}"));
-        let mut edges: Vec<Edge> =
-            none_if_missing(answers)?.iter().flat_map(elements_of).filter_map(read_edge).collect();
+        let edges = listed(kernel, message, set);
+        let mut edges = none_if_missing(edges)?;
         // An interval's end is the key after its last; where another begins at once, the end comes first.
         edges.sort_by(|one, other| one.key.cmp(&other.key).then(other.is_end.cmp(&one.is_end)));
         let mut intervals: Vec<Interval> = Vec::new();
@@ -116,6 +122,10 @@ impl Table {
     fn message(&self, message: NfTablesMessage) -> NetfilterMessage {
         NetfilterMessage::new(NetfilterHeader::new(self.0, 0, 0), message)
     }
+}
+
+fn listed(kernel: &Kernel, message: NetfilterMessage, set: &str) -> Result<Vec<Dumped>> {
+    kernel.inside(At::Host, || dump::elements(message, &|| format!("listing nftables set {TABLE}/{set}")))?
 }
 
 fn in_set(set: &str, elements: &[Element]) -> SetElementMessage {
@@ -182,23 +192,6 @@ fn elements_of(answer: &NetfilterMessage) -> Vec<&[SetElementAttribute]> {
 
 /// First and last key, both in it, in network byte order.
 pub type Interval = (Vec<u8>, Vec<u8>);
-
-/// Where an interval of a set begins, or the key after its last.
-struct Edge {
-    key: Vec<u8>,
-    is_end: bool,
-}
-
-fn read_edge(attributes: &[SetElementAttribute]) -> Option<Edge> {
-    let key = attributes.iter().find_map(|attribute| match attribute {
-        SetElementAttribute::Key(DataAttribute::Value(key)) => Some(key.clone()),
-        _ => None,
-    })?;
-    let is_end = attributes.iter().any(
-        |attribute| matches!(attribute, SetElementAttribute::Flags(flags) if flags.contains(SetElementFlags::IntervalEnd)),
-    );
-    Some(Edge { key, is_end })
-}
 
 /// The key after this one; none after the last.
 fn after(key: &[u8]) -> Option<Vec<u8>> {
