@@ -163,6 +163,10 @@ fn run(arguments: &RunArgs) -> Result<ExitCode, String> {
     for id in arguments.only.iter().chain(&arguments.skip) {
         known(id)?;
     }
+    if let Some(path) = &arguments.out {
+        // Better told now than after the run.
+        std::fs::File::create(path).map_err(|error| format!("--out {}: {error}", path.display()))?;
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let options = Options {
         label: arguments.label.clone().unwrap_or_else(|| network.title()),

@@ -154,7 +154,10 @@ impl World {
     /// Executes a call and writes it down.
     pub fn execute(&self, call: &Call) -> Step<Reply> {
         let reply = call.run(self.patience());
-        let reply = reply.map_err(|error| Stop::Suite(format!("{}: {error}", call.program.display())))?;
+        let reply = reply.map_err(|error| {
+            let program = call.program.display();
+            Stop::Suite(format!("{program} can not be executed: {error} (it has to be an executable file)"))
+        })?;
         if let Ended::Hung(_) = reply.ended {
             self.lose_patience();
         }

@@ -236,8 +236,11 @@ fn look(options: &Options) -> Result<(Probe, Vec<Version>), String> {
     let probe: Probe = work_on(&job(wanted))?;
     let claimed = |version: &Version| probe.claims.as_ref().is_none_or(|claims| claims.contains(version));
     let newest = probe.claims.as_ref().and_then(|claims| claims.last()).copied().unwrap_or(wanted);
-    let versions = match options.versions.is_empty() {
-        false => options.versions.clone(),
+    let mut asked = options.versions.clone();
+    asked.sort();
+    asked.dedup();
+    let versions = match asked.is_empty() {
+        false => asked,
         true if claimed(&wanted) => vec![wanted],
         true => vec![newest],
     };
@@ -263,7 +266,11 @@ fn work_on<T: DeserializeOwned>(job: &Job) -> Result<T, String> {
     let output = work().map_err(|error| format!("a worker process: {error}"))?;
     if !output.status.success() {
         let words = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("a worker process: {}: {}", output.status, words.trim()));
+        // Its own words, if it ended by itself.
+        return Err(match words.trim().strip_prefix("cni-conformance: ") {
+            Some(words) => words.to_owned(),
+            None => format!("a worker process: {}: {}", output.status, words.trim()),
+        });
     }
     serde_json::from_slice(&output.stdout).map_err(|error| format!("a worker's answer: {error}"))
 }
