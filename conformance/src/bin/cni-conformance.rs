@@ -247,12 +247,25 @@ fn compare(runs: &[PathBuf], out: Option<&Path>) -> Result<ExitCode, String> {
         let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
         serde_json::from_str(&text).map_err(|error| format!("{}: not a report in JSON: {error}", path.display()))
     };
-    let page = html::report(&runs.iter().map(read).collect::<Result<Vec<_>, _>>()?);
+    let mut read = runs.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    tell_apart(&mut read, runs);
+    let page = html::report(&read);
     match out {
         Some(path) => write_file(path, &page)?,
         None => print(&page)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Two runs of the same name are columns by the names of their files.
+fn tell_apart(read: &mut [Run], files: &[PathBuf]) {
+    let names: Vec<String> = read.iter().map(|run| run.subject.clone()).collect();
+    for (run, file) in read.iter_mut().zip(files) {
+        if names.iter().filter(|name| **name == run.subject).count() > 1 {
+            let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+            run.subject = format!("{} ({stem})", run.subject);
+        }
+    }
 }
 
 fn list() {

@@ -137,17 +137,23 @@ fn summary_of(run: &Run, version: Version) -> String {
             (false, Level::May) => text,
         }
     };
-    let skipped = run
-        .outcomes
-        .iter()
-        .filter(|outcome| outcome.version == version && matches!(outcome.verdict, Verdict::Skipped { .. }));
+    let of_version = || run.outcomes.iter().filter(|outcome| outcome.version == version);
+    let reasons = of_version().filter_map(|outcome| match &outcome.verdict {
+        Verdict::Skipped { reason } => Some(reason),
+        _ => None,
+    });
+    let skipped: Vec<_> = reasons.collect();
+    if skipped.len() == of_version().count() {
+        let reason = skipped.first().map_or("no clause was asked for", |reason| reason.as_str());
+        return format!("{} in {version}: nothing was tested: {reason}", run.subject);
+    }
     format!(
         "{} in {version}: {}, {}, {}; {} skipped; {:.1} s",
         run.subject,
         word(Level::Must),
         word(Level::Should),
         word(Level::May),
-        skipped.count(),
+        skipped.len(),
         run.milliseconds as f64 / 1000.0
     )
 }
