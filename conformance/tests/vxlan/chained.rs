@@ -48,8 +48,9 @@ fn both_ends_get_the_lower_mtu_the_bridge_follows_and_the_first_plugins_check_ac
         // Every plugin's CHECK, with the whole chain's result.
         cluster::run(node, &plugins, "CHECK", &pod, &result);
         // One end alone is noticed.
-        let host =
-            result["interfaces"].as_array().unwrap().iter().rev().nth(1).unwrap()["name"].as_str().unwrap().to_owned();
+        let mut names =
+            result["interfaces"].as_array().unwrap().iter().filter_map(|interface| interface["name"].as_str());
+        let host = names.find(|name| name.starts_with("veth")).unwrap().to_owned();
         node.netns.sh(&format!("ip link set {host} mtu 1500"));
         second["prevResult"] = result.clone();
         let reply = node.call("vxlan-overlay", "CHECK", &pod, &second);
