@@ -37,7 +37,8 @@ needs=(
     runc:runc
     podman:podman
     iperf3:iperf3
-    strace:strace
+    tcpdump:tcpdump
+    awk:mawk
     tar:tar
     cc:gcc
     /usr/include/errno.h:libc6-dev
