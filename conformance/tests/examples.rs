@@ -148,8 +148,9 @@ impl Run {
     fn new(script: &str, how: &str) -> Self {
         let mark = format!("PODWIRE_EXAMPLE_TEST={}-{how}-{script}", std::process::id());
         let (name, value) = mark.split_once('=').unwrap();
-        let mut command = Command::new(examples().join(script));
-        command.arg("--programs").arg(bin_dir()).env(name, value);
+        // What runs in the background of a script ignores SIGINT, and a shell can't undo that.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=INT").arg(examples().join(script)).arg("--programs").arg(bin_dir()).env(name, value);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
         Run { before: machine(), command, mark, files: tempfile::tempdir().unwrap() }
     }
