@@ -150,7 +150,12 @@ impl Run {
         let (name, value) = mark.split_once('=').unwrap();
         // What runs in the background of a script ignores SIGINT, and a shell can't undo that.
         let mut command = Command::new("env");
-        command.arg("--default-signal=INT").arg(examples().join(script)).arg("--programs").arg(bin_dir()).env(name, value);
+        command
+            .arg("--default-signal=INT")
+            .arg(examples().join(script))
+            .arg("--programs")
+            .arg(bin_dir())
+            .env(name, value);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).process_group(0);
         Run { before: machine(), command, mark, files: tempfile::tempdir().unwrap() }
     }
