@@ -199,12 +199,14 @@ fn wire(
 
 /// Puts something on the node that no DEL removes.
 fn leak(container: &str, host: &str) -> Result<(), Error> {
-    let number = container.bytes().map(u32::from).sum::<u32>() % 250;
+    // Another for each container: what two leave alike would be found once.
+    let number = container.bytes().fold(7u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % 60_000 + 1;
+    let address = format!("198.18.{}.{}", number / 256, number % 256);
     if fault("leaks-address") {
-        sh(&format!("ip addr add 198.18.0.{number}/32 dev eth0 2>/dev/null || true"))?;
+        sh(&format!("ip addr add {address}/32 dev eth0 2>/dev/null || true"))?;
     }
     if fault("leaks-ip-rule") {
-        sh(&format!("ip rule add from 198.18.0.{number} table 99"))?;
+        sh(&format!("ip rule add from {address} table 99"))?;
     }
     if fault("leaks-iptables") {
         sh(&format!("iptables-legacy -N {host}"))?;
@@ -213,7 +215,7 @@ fn leak(container: &str, host: &str) -> Result<(), Error> {
         sh("cd /proc/sys/net/ipv4; echo $(($(cat ip_default_ttl) + 1)) > ip_default_ttl")?;
     }
     if fault("leaks-qdisc") {
-        sh(&format!("tc qdisc replace dev eth0 root handle {number}: pfifo limit {number}"))?;
+        sh(&format!("tc qdisc replace dev eth0 root handle {number:x}: pfifo limit {number}"))?;
     }
     if fault("leaks-veth") {
         sh(&format!(
@@ -229,10 +231,7 @@ fn leak(container: &str, host: &str) -> Result<(), Error> {
         sh(&format!("nft add table inet leak; nft add chain inet leak {host}"))?;
     }
     if fault("leaks-route") {
-        sh(&format!(
-            "ip route add 198.18.{}.0/24 via 192.0.2.1 || true",
-            container.bytes().map(u32::from).sum::<u32>() % 250
-        ))?;
+        sh(&format!("ip route add {address}/32 via 192.0.2.1 || true"))?;
     }
     if fault("grows-log") {
         sh(&format!("mkdir -p /var/lib/model; echo {container} >> /var/lib/model/log"))?;
