@@ -174,7 +174,7 @@ pub const FAULTS: &[Fault] = &[
     ("model-interface.ignores-ifname", &["add.ifname.any", "concurrency.two-interfaces"]),
     ("model-interface.ignores-mac", &["capability.mac"]),
     ("model-interface.leaks-address", &[
-        "del.any-order.releases", "del.interface-gone.leaves-nothing", "del.netns-gone.leaves-nothing",
+        "concurrency.leaves-nothing", "del.any-order.releases", "del.interface-gone.leaves-nothing", "del.netns-gone.leaves-nothing",
         "del.netns-replaced.leaves-nothing", "del.without-netns.leaves-nothing",
         "del.without-prev-result.leaves-nothing", "gc.removes-stale", "gc.removes-stale-among-valid",
         "residue.addresses",
@@ -204,7 +204,7 @@ pub const FAULTS: &[Fault] = &[
         "residue.traffic",
     ]),
     ("model-interface.leaks-route", &[
-        "del.any-order.releases", "del.interface-gone.leaves-nothing", "del.netns-gone.leaves-nothing",
+        "concurrency.leaves-nothing", "del.any-order.releases", "del.interface-gone.leaves-nothing", "del.netns-gone.leaves-nothing",
         "del.netns-replaced.leaves-nothing", "del.without-netns.leaves-nothing",
         "del.without-prev-result.leaves-nothing", "gc.removes-stale", "gc.removes-stale-among-valid",
         "residue.routes",
