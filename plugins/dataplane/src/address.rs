@@ -142,7 +142,7 @@ impl Address {
         let within =
             |other: &IpNetwork| self.address.contains(other.network()) && other.prefix() >= self.address.prefix();
         let is_subnet = |other: &IpNetwork| other.prefix() < if other.is_ipv4() { 32 } else { 128 };
-        let others = list(kernel, self.at, None)?;
+        let others = all(kernel, self.at)?;
         let Some((link, other)) = others.iter().find(|(at, other)| *at != index && is_subnet(other) && within(other))
         else {
             return Ok(());
@@ -216,13 +216,7 @@ fn list(kernel: &Kernel, at: At, index: Option<u32>) -> Result<Vec<(u32, IpNetwo
 
 /// Every address in a namespace with its link's index, link-local IPv6 ones apart.
 pub fn all(kernel: &Kernel, at: At) -> Result<Vec<(u32, IpNetwork)>> {
-    let doing = || format!("listing addresses {}", at.words());
-    let answers = kernel.route(at).dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()), &doing)?;
-    let addresses = answers.into_iter().filter_map(|answer| match answer {
-        RouteNetlinkMessage::NewAddress(message) => Some((message.header.index, read(&message)?)),
-        _ => None,
-    });
-    Ok(addresses.collect())
+    list(kernel, at, None)
 }
 
 fn read(message: &AddressMessage) -> Option<IpNetwork> {
