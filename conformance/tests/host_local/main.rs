@@ -3,6 +3,7 @@
 
 mod configuration;
 mod hostile;
+mod power;
 mod reboot;
 mod shared;
 mod verbs;

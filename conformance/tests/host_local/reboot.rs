@@ -3,7 +3,7 @@
 use super::*;
 
 /// Ours, in the boot whose ID is the number `boot`.
-fn in_boot(bench: &Bench, boot: u32, command: &str, id: &str, config: &Value) -> Value {
+pub fn in_boot(bench: &Bench, boot: u32, command: &str, id: &str, config: &Value) -> Value {
     let file = bench.node.file(&format!("boot{boot}"));
     std::fs::write(&file, format!("00000000-0000-0000-0000-{boot:012x}\n")).unwrap();
     let script = format!(

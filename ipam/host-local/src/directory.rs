@@ -51,6 +51,17 @@ impl Stamp {
     }
 }
 
+/// What stands at an address's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Nothing.
+    Free,
+    /// An empty file.
+    Empty,
+    /// Anything else.
+    Taken,
+}
+
 /// What came of writing an address file.
 #[derive(Debug)]
 pub enum Claim {
@@ -152,7 +163,7 @@ impl Directory {
         let mut bytes = [0; 256];
         let mut file = self.open_file(name, OFlag::O_RDONLY).ok()?.ok()?;
         let length = read_some(&mut file, &mut bytes).ok()?;
-        String::from_utf8(bytes[..length].to_vec()).ok()
+        Some(String::from_utf8_lossy(&bytes[..length]).into_owned())
     }
 
     /// Writes a small file in place. The new text goes over the old before the length changes, so that a full disk
@@ -173,15 +184,25 @@ impl Directory {
         Ok(())
     }
 
-    /// Is there an entry for `address`? One left empty counts as none, and is removed.
-    pub fn is_taken(&self, address: IpAddr) -> Result<bool, Error> {
+    /// What stands at an address's name, without reading it.
+    pub fn place(&self, address: IpAddr) -> Result<Place, Error> {
         let name = address.to_string();
         match fstatat(&self.fd, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
-            Ok(stat) if stat.st_size == 0 && kind_fault(&stat).is_none() => Ok(!self.remove(&name)?),
-            Ok(_) => Ok(true),
-            Err(Errno::ENOENT) => Ok(false),
+            Ok(stat) if stat.st_size == 0 && kind_fault(&stat).is_none() => Ok(Place::Empty),
+            Ok(_) => Ok(Place::Taken),
+            Err(Errno::ENOENT) => Ok(Place::Free),
             Err(error) => Err(self.error(&name, error)),
         }
+    }
+
+    /// Was the file at an address's name made after `stamp`? Then it is another, though it has the inode number of one
+    /// that was there before. Of file systems that don't know when a file was made: no.
+    pub fn is_made_after(&self, address: IpAddr, stamp: &Stamp) -> bool {
+        let Ok(Ok(file)) = self.open_file(&address.to_string(), OFlag::O_RDONLY) else { return false };
+        let made = file.metadata().and_then(|meta| meta.created()).ok();
+        let made = made.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        let before = (stamp.seconds, stamp.nanoseconds);
+        made.is_some_and(|made| (i64::try_from(made.as_secs()).unwrap_or(i64::MAX), made.subsec_nanos()) > before)
     }
 
     /// Prepares a file that has no name yet and holds `text`. `None`: this file system has no such files.

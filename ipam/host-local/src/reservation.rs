@@ -2,9 +2,11 @@
 //!
 //! A file is named by its address and holds `<containerID>\r\n<ifname>`, without a final newline; the oldest versions
 //! wrote the container ID alone. White space around is nothing to either program. An empty file, or one full of
-//! zeros, is what a crash leaves of a file that was being written: the address is free.
+//! zeros, is what a crash leaves of a file that was being written: the address is free, unless the index knows that the
+//! same file was whole once (scan.rs).
 
 use libcni::AttachmentId;
+use libcni::invocation::{identifier_fault, ifname_fault};
 
 /// No reservation is longer; of longer files only this much is looked at, in bytes.
 pub const MAX_BYTES: usize = 4096;
@@ -37,7 +39,7 @@ impl Key {
 /// What stands at an address's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// Empty or zeros: left by a crash, so the address is free.
+    /// Empty or zeros: left by a crash.
     Free,
     /// Somebody's reservation, or whatever else was written there, without the white space around it.
     Text(Vec<u8>),
@@ -59,6 +61,22 @@ impl Content {
         })
     }
 
+    /// Is it no reservation at all? `is_todays`: the container ID alone, as the oldest versions wrote it, is none either.
+    pub fn is_damaged(&self, is_todays: bool) -> bool {
+        match self {
+            Content::Free => true,
+            Content::Text(bytes) => {
+                let text = std::str::from_utf8(bytes).unwrap_or_default();
+                let (container_id, ifname) = match text.split_once("\r\n") {
+                    Some((container_id, ifname)) => (container_id, Some(ifname)),
+                    None => (text, None),
+                };
+                identifier_fault(container_id).is_some() || ifname.map_or(is_todays, |it| ifname_fault(it).is_some())
+            }
+            Content::NoFile(_) | Content::Unread(_) => false,
+        }
+    }
+
     /// Is it exactly `text`, but for white space around?
     pub fn is(&self, text: &str) -> bool {
         matches!(self, Content::Text(bytes) if bytes == text.trim().as_bytes())
@@ -76,6 +94,17 @@ mod tests {
         assert!(Content::of(b"abc\r\neth0").is(key.text()));
         assert!(Content::of(b" abc\r\neth0\n").is(key.text()));
         assert!(!Content::of(b"abc\r\neth1").is(key.text()));
+    }
+
+    #[test]
+    fn what_can_be_no_reservation_is_damaged() {
+        for damaged in [&b""[..], b"\0\0", b"\xff\xfe", b"a b\r\neth0", b"-\r\neth0", b"abc\r\na/b"] {
+            assert!(Content::of(damaged).is_damaged(false), "{damaged:?}");
+        }
+        assert!(!Content::of(b"abc\r\neth0").is_damaged(true));
+        assert!(!Content::of(b"abc").is_damaged(false));
+        assert!(Content::of(b"abc\r\n").is_damaged(true), "cut where the interface begins");
+        assert!(!Content::NoFile("a directory").is_damaged(true));
     }
 
     #[test]

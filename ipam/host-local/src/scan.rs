@@ -7,6 +7,10 @@
 //! * The machine was rebooted: every file is read, and those that we made in an earlier boot and that still are as we
 //!   wrote them (content, inode number, time of last change) are removed, for their Pods are gone. What another
 //!   program wrote, or changed, is adopted: it stays until DEL or GC.
+//!
+//! A file that is no reservation (any more: empty, zeros, garbage) is *damaged*. If the index knows that the same file held
+//! one, it still does: a disk that lost its content has not ended the Pod. If not, an empty file is free, and garbage
+//! keeps its address taken until GC.
 
 use libcni::Error;
 
@@ -79,7 +83,7 @@ pub fn in_step_by_file(directory: &Directory, index: Index, trust: Trust) -> Res
 }
 
 fn without_index(directory: &Directory, boot: u128, why: &str) -> Result<Index, Error> {
-    let found = read_all(directory, &[])?;
+    let found = read_all(directory, &[], Trust::Nothing)?;
     if !found.is_empty() || why != "missing" {
         let path = directory.path().display();
         log::warn!("{path}: index {why}: read {} address files, which stay until DEL or GC", found.len());
@@ -92,8 +96,10 @@ fn after_reboot(directory: &Directory, boot: u128, index: &mut Index) -> Result<
     let Ok(known) = known_entries(index) else { return without_index(directory, boot, "damaged") };
     let mut kept = Vec::new();
     let mut freed = 0;
-    for found in read_all(directory, &[])? {
-        let is_ours = known_boot && known_origin(&known, &found) == Origin::Own;
+    for found in read_all(directory, &known, Trust::Nothing)? {
+        // A damaged one has its origin from what is known already.
+        let is_own = found.origin == Origin::Own || known_origin(&known, &found) == Origin::Own;
+        let is_ours = known_boot && is_own;
         if is_ours && directory.remove(&range::address(found.address).to_string())? {
             freed += 1;
         } else {
@@ -107,8 +113,7 @@ fn after_reboot(directory: &Directory, boot: u128, index: &mut Index) -> Result<
 
 fn whole(directory: &Directory, mut index: Index, trust: Trust) -> Result<Result<Index, Corrupt>, Error> {
     let Ok(known) = known_entries(&mut index) else { return Ok(Err(Corrupt)) };
-    let believed = if trust == Trust::Stamps { known.as_slice() } else { &[] };
-    let mut found = read_all(directory, believed)?;
+    let mut found = read_all(directory, &known, trust)?;
     for entry in &mut found {
         if entry.origin == Origin::Adopted {
             entry.origin = known_origin(&known, entry);
@@ -142,45 +147,65 @@ fn known_at(known: &[Entry], address: u128) -> Option<&Entry> {
     known.binary_search_by_key(&address, |entry| entry.address).ok().map(|at| &known[at])
 }
 
-/// Every address file, sorted by address; those that still are as `believed` says are not read. Files left empty by a
-/// crash are removed.
-fn read_all(directory: &Directory, believed: &[Entry]) -> Result<Vec<Entry>, Error> {
-    let names = directory.addresses(believed.len())?;
+/// Every address file, sorted by address; with [`Trust::Stamps`] those that still are as `known` says are not read. Files
+/// left empty by a crash are removed.
+fn read_all(directory: &Directory, known: &[Entry], trust: Trust) -> Result<Vec<Entry>, Error> {
+    let names = directory.addresses(known.len())?;
     let mut found = Vec::with_capacity(names.len());
     for (address, _) in names {
-        let known = known_at(believed, address);
+        let known = known_at(known, address);
         let is_same = |known: &&Entry| directory.stamp_of(range::address(address)) == Some(known.stamp);
-        match known.filter(|known| known.origin != Origin::Unread).filter(is_same) {
+        let may_believe = |known: &&Entry| trust == Trust::Stamps && known.origin != Origin::Unread;
+        match known.filter(may_believe).filter(is_same) {
             Some(known) => found.push(*known),
-            None => found.extend(read_one(directory, address)?),
+            None => found.extend(read_one(directory, address, known)?),
         }
     }
     Ok(found)
 }
 
-/// What stands at an address, as an adopted entry; nothing if it is free.
-pub fn read_one(directory: &Directory, address: u128) -> Result<Option<Entry>, Error> {
+/// What stands at an address, as an adopted entry, or as the one that is `known` if its file was damaged since; nothing
+/// if it is free.
+pub fn read_one(directory: &Directory, address: u128, known: Option<&Entry>) -> Result<Option<Entry>, Error> {
     let ip = range::address(address);
     let entry = |stamp: Stamp, text: &[u8], origin| Some(Entry { hash: hash(text), address, stamp, origin });
-    Ok(match directory.read_address(ip) {
-        None => None,
-        Some((Content::Text(text), stamp)) => entry(stamp, &text, Origin::Adopted),
-        Some((Content::NoFile(what), stamp)) => {
-            let path = directory.path().display();
-            log::warn!("{path}/{ip}: {what}: the address stays taken until that is removed");
+    let say = |what: &str| log::warn!("{}/{ip}: {what}", directory.path().display());
+    let Some((content, stamp)) = directory.read_address(ip) else { return Ok(None) };
+    if let Some(known) = known.filter(|known| is_damaged(directory, known, &content, &stamp)) {
+        say("damaged: the address stays with the attachment that the index knows, until its DEL");
+        return Ok(Some(Entry { stamp, ..*known }));
+    }
+    let is_damaged = content.is_damaged(false);
+    Ok(match content {
+        Content::Text(text) => {
+            if is_damaged {
+                say("no reservation: the address stays taken until GC, or until the file is removed");
+            }
+            entry(stamp, &text, Origin::Adopted)
+        }
+        Content::NoFile(what) => {
+            say(&format!("{what}: the address stays taken until that is removed"));
             entry(stamp, b"", Origin::NoFile)
         }
-        Some((Content::Unread(why), stamp)) => {
-            let path = directory.path().display();
-            log::warn!("{path}/{ip}: {why}: the address stays taken until the file can be read, or is removed");
+        Content::Unread(why) => {
+            say(&format!("{why}: the address stays taken until the file can be read, or is removed"));
             entry(stamp, b"", Origin::Unread)
         }
-        Some((Content::Free, _)) => {
-            log::warn!("{}/{ip}: left empty by a crash: the address is free again", directory.path().display());
+        Content::Free => {
+            say("left empty by a crash: the address is free again");
             directory.remove(&ip.to_string())?;
             None
         }
     })
+}
+
+/// Is what stands at a known entry's address what is left of its file? Of one that was removed and made again nothing is.
+pub fn is_damaged(directory: &Directory, known: &Entry, content: &Content, stamp: &Stamp) -> bool {
+    let held_one = matches!(known.origin, Origin::Own | Origin::Adopted);
+    held_one
+        && known.stamp.inode == stamp.inode
+        && content.is_damaged(known.origin == Origin::Own)
+        && !directory.is_made_after(range::address(known.address), &known.stamp)
 }
 
 /// Compares names and inode numbers, and reads what is new.
@@ -198,7 +223,7 @@ fn by_name(directory: &Directory, index: &mut Index) -> Result<Result<(), Corrup
         }
     }
     for address in new {
-        let Some(entry) = read_one(directory, address)? else { continue };
+        let Some(entry) = read_one(directory, address, None)? else { continue };
         if index.insert(directory, &entry).is_err() {
             return Ok(Err(Corrupt));
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use libcni::{Error, code};
 
-use crate::directory::{Claim, Directory, Draft};
+use crate::directory::{Claim, Directory, Draft, Place};
 use crate::index::{Entry, Index, Origin, hash};
 use crate::range::{self, RangeSet, candidates};
 use crate::reservation::{Content, Key};
@@ -52,11 +52,6 @@ impl Store {
         let boot = boot();
         let index = scan::in_step(&directory, boot)?;
         Ok(Store { directory, index: Some(index), boot, _lock: lock })
-    }
-
-    /// The addresses that an attachment holds.
-    pub fn held(&mut self, key: &Key) -> Result<Vec<IpAddr>, Error> {
-        Ok(self.entries_of_surely(key)?.iter().map(|entry| range::address(entry.address)).collect())
     }
 
     /// Reserves an address from each set, the requested one where one is. All or nothing.
@@ -139,7 +134,7 @@ impl Store {
     /// Is an address of the set numbered `number` free?
     pub fn has_free(&mut self, number: usize, sets: &[RangeSet]) -> Result<bool, Error> {
         let free = self.first_free(number, &sets[number], &gateways(sets), |store, address| {
-            Ok((!store.directory.is_taken(address)?).then_some(()))
+            Ok((!store.is_taken(address)?).then_some(()))
         })?;
         Ok(free.is_some())
     }
@@ -152,8 +147,7 @@ impl Store {
         gateways: &[u128],
         mut attempt: impl FnMut(&mut Self, IpAddr) -> Result<Option<T>, Error>,
     ) -> Result<Option<T>, Error> {
-        let last = self.directory.read_text(&last_reserved(number)).and_then(|text| text.trim().parse().ok());
-        let stretches = set.stretches(last);
+        let stretches = set.stretches(self.last_given(number));
         // An index that is too long out of use for this knows of addresses that are free again: the files decide.
         for excluded in [Excluded::Gateways, Excluded::Indexed, Excluded::Read] {
             let (excluded, limit) = match excluded {
@@ -176,24 +170,56 @@ impl Store {
         Ok(None)
     }
 
+    /// Where the round robin is.
+    fn last_given(&self, number: usize) -> Option<IpAddr> {
+        let name = last_reserved(number);
+        let text = self.directory.read_text(&name)?;
+        let last = text.trim().parse().ok();
+        if last.is_none() {
+            let path = self.directory.path().display();
+            log::warn!("{path}/{name}: holds no address: the next one is given from the range's beginning on");
+        }
+        last
+    }
+
     /// All addresses taken, and those never given, sorted.
     fn taken(&mut self, gateways: &[u128]) -> Result<Vec<u128>, Error> {
-        let entries = match self.index().all() {
-            Ok(entries) => entries,
-            Err(_) => {
-                self.look_at_files(Trust::Nothing)?;
-                self.index().all().unwrap_or_default()
-            }
-        };
+        let entries = self.all()?;
         let mut taken: Vec<u128> = entries.iter().map(|entry| entry.address).chain(gateways.iter().copied()).collect();
         taken.sort_unstable();
         taken.dedup();
         Ok(taken)
     }
 
+    /// Does something stand at `address`? An empty file counts as nothing, and is removed, unless it was somebody's.
+    fn is_taken(&mut self, address: IpAddr) -> Result<bool, Error> {
+        match self.directory.place(address)? {
+            Place::Free => Ok(false),
+            Place::Taken => Ok(true),
+            Place::Empty => {
+                let known = self.known_at(range::number(address))?;
+                Ok(scan::read_one(&self.directory, range::number(address), known.as_ref())?.is_some())
+            }
+        }
+    }
+
+    /// The entry of an address. The index is ordered by keys, so this reads all of it.
+    fn known_at(&mut self, address: u128) -> Result<Option<Entry>, Error> {
+        Ok(self.all()?.into_iter().find(|entry| entry.address == address))
+    }
+
+    /// Every entry.
+    fn all(&mut self) -> Result<Vec<Entry>, Error> {
+        if let Ok(entries) = self.index().all() {
+            return Ok(entries);
+        }
+        self.look_at_files(Trust::Nothing)?;
+        Ok(self.index().all().unwrap_or_default())
+    }
+
     /// Reserves `address` if nothing stands there.
     fn claim(&mut self, key: &Key, address: IpAddr, writer: &mut Writer) -> Result<Option<Entry>, Error> {
-        if self.directory.is_taken(address)? {
+        if self.is_taken(address)? {
             return Ok(None);
         }
         if !writer.without_drafts && writer.draft.is_none() {
@@ -263,10 +289,13 @@ impl Store {
         self.look_at_files(Trust::Nothing)?;
         let mut kept: Vec<u64> = valid.iter().flat_map(|key| [key.text(), key.old_text()]).map(key_hash).collect();
         kept.sort_unstable();
+        let mut texts: Vec<&str> = valid.iter().map(Key::text).collect();
+        texts.sort_unstable();
         let all = self.index().all().unwrap_or_default();
         let mut errors = Vec::new();
         for entry in all.iter().filter(|entry| kept.binary_search(&entry.hash).is_err()) {
             match entry.origin {
+                Origin::Adopted | Origin::Own if self.is_cut(entry, &texts) => {}
                 Origin::Adopted | Origin::Own => errors.extend(self.free(entry).err()),
                 Origin::Unread => errors.push(self.unread(entry, "can't be read, so it was not freed")),
                 Origin::NoFile => {}
@@ -275,57 +304,24 @@ impl Store {
         Error::all(errors)
     }
 
+    /// Is an entry's file the beginning of what a valid attachment's would be? Then it is that, cut short: it stays until
+    /// the attachment is gone.
+    fn is_cut(&self, entry: &Entry, sorted: &[&str]) -> bool {
+        let address = range::address(entry.address);
+        let Some((Content::Text(text), _)) = self.directory.read_address(address) else { return false };
+        let after = sorted.partition_point(|key| key.as_bytes() < text.as_slice());
+        let is_cut = sorted.get(after).is_some_and(|key| key.as_bytes().starts_with(&text));
+        if is_cut {
+            let path = self.directory.path().display();
+            log::warn!("{path}/{address}: cut short: it may be the reservation of {:?}, so it stays", sorted[after]);
+        }
+        is_cut
+    }
+
     fn free(&mut self, entry: &Entry) -> Result<(), Error> {
         self.index().begin();
         self.directory.remove(&range::address(entry.address).to_string())?;
         self.forget(entry)
-    }
-
-    /// The entries of an attachment, each compared with its file. The oldest versions' form counts if there is
-    /// none in today's, as in the reference.
-    fn entries_of(&mut self, key: &Key) -> Result<Vec<Entry>, Error> {
-        if let Some(found) = self.compared(key)? {
-            return Ok(found);
-        }
-        // A file is not what the index says: the files decide.
-        self.look_at_files(Trust::Nothing)?;
-        Ok(self.compared(key)?.unwrap_or_default())
-    }
-
-    /// The same, where it would be wrong to find nothing although there is something.
-    fn entries_of_surely(&mut self, key: &Key) -> Result<Vec<Entry>, Error> {
-        let found = self.entries_of(key)?;
-        if !found.is_empty() || !self.index().header.unverified {
-            return Ok(found);
-        }
-        self.look_at_files(Trust::Stamps)?;
-        self.entries_of(key)
-    }
-
-    /// `None`: index and files differ.
-    fn compared(&mut self, key: &Key) -> Result<Option<Vec<Entry>>, Error> {
-        for text in [key.text(), key.old_text()] {
-            let Ok(entries) = self.index().find(key_hash(text)) else { return Ok(None) };
-            let mut found = Vec::new();
-            for entry in entries.into_iter().filter(|entry| matches!(entry.origin, Origin::Adopted | Origin::Own)) {
-                match self.directory.read_address(range::address(entry.address)) {
-                    Some((content, _)) if content.is(text) => found.push(entry),
-                    // Two keys with one hash: the entry is right, and somebody else's.
-                    Some((Content::Text(other), _)) if hash(&other) == entry.hash => {}
-                    // As far as is known it is this attachment's: the caller had better try again.
-                    Some((Content::Unread(why), _)) => return Err(self.unread(&entry, &why)),
-                    _ => return Ok(None),
-                }
-            }
-            if !found.is_empty() {
-                return Ok(Some(found));
-            }
-        }
-        Ok(Some(Vec::new()))
-    }
-
-    fn unread(&self, entry: &Entry, why: &str) -> Error {
-        Error::io(self.directory.path().join(range::address(entry.address).to_string()).display(), why)
     }
 
     fn look_at_files(&mut self, trust: Trust) -> Result<(), Error> {
@@ -383,5 +379,6 @@ fn last_reserved(number: usize) -> String {
     format!("last_reserved_ip.{number}")
 }
 
+mod lookup;
 #[cfg(test)]
 mod tests;
