@@ -81,9 +81,7 @@ make_directory() {
 build() {
     find_rust
     need_linker -static
-    # --target, though it is the host's: with it the flags reach the programs alone, not the build scripts and
-    # procedural macros that run during the build, which can't be static.
-    triple=$(as_builder rustc -vV | sed -n 's/^host: //p')
+    find_triple
     step "Building $(plugins | tr '\n' ' ')and $(tools | tr '\n' ' ')for $triple (release, static)"
     # Apart, so that what only tools depend on never reaches a plugin.
     # shellcheck disable=SC2046 # names without spaces
@@ -91,23 +89,6 @@ build() {
     # shellcheck disable=SC2046
     build_static $(tools)
     built=$target_dir/$triple/release
-}
-
-# build_static NAME...: adds to the user's own flags, wherever those come from: of the three places that cargo knows,
-# the first that is set hides the others.
-build_static() {
-    options=''
-    for name in "$@"; do options="$options --bin $name"; done
-    # shellcheck disable=SC2086 # options are words
-    set -- build --release --locked --target "$triple" $options
-    if [ -n "${CARGO_ENCODED_RUSTFLAGS:-}" ]; then
-        set -- env CARGO_ENCODED_RUSTFLAGS="$CARGO_ENCODED_RUSTFLAGS$(printf '\037-C\037target-feature=+crt-static')" cargo "$@"
-    elif [ -n "${RUSTFLAGS:-}" ]; then
-        set -- env RUSTFLAGS="$RUSTFLAGS -C target-feature=+crt-static" cargo "$@"
-    else
-        set -- cargo --config "target.$triple.rustflags=['-C', 'target-feature=+crt-static']" "$@"
-    fi
-    as_builder "$@" || die "the build failed"
 }
 
 # --- install ------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# How the scripts speak, and how they find Rust and build. Sourced by install.sh, examples/lib.sh, conformance/test.sh
-# and .ci/run, which set `root` (the checkout) first. POSIX sh.
+# How the scripts speak, and how they find Rust and build. Sourced by install.sh, examples/lib.sh, conformance/test.sh,
+# .ci/run and .ci/reproducible, which set `root` (the checkout) first. POSIX sh.
 #
 # Under sudo the build runs as the person who called sudo, with that person's toolchain: nothing in target/ or in
 # ~/.cargo becomes root's. Where that person may not write to the target directory, root builds, with root's own
@@ -121,6 +121,38 @@ need_linker() {
             install_command 'gcc libc6-dev' "$fedora" 'gcc musl-dev' gcc "$suse")"
     fi
     rm -rf "$probe"
+}
+
+# --- the static build ---------------------------------------------------------------------------------------------
+
+# --target, though it is the host's: with it the flags reach the programs alone, not the build scripts and procedural
+# macros that run during the build, which can't be static.
+find_triple() { triple=$(as_builder rustc -vV | sed -n 's/^host: //p'); }
+
+# build_static NAME...: adds to the user's own flags, wherever those come from: of the three places that cargo knows,
+# the first that is set hides the others. Where the checkout and the sources of crates lie is not told to the programs,
+# so that they are the same wherever they were built (.ci/reproducible).
+build_static() {
+    options=''
+    for name in "$@"; do options="$options --bin $name"; done
+    crates=${CARGO_HOME:-${build_home:-$HOME}/.cargo}
+    # shellcheck disable=SC2086 # options are words
+    set -- build --release --locked --target "$triple" $options
+    if [ -n "${CARGO_ENCODED_RUSTFLAGS:-}" ]; then
+        set -- env CARGO_ENCODED_RUSTFLAGS="$CARGO_ENCODED_RUSTFLAGS$(printf '\037%s' -C target-feature=+crt-static \
+            "--remap-path-prefix=$crates=/cargo" "--remap-path-prefix=$root=/podwire")" cargo "$@"
+    elif [ -n "${RUSTFLAGS:-}" ]; then
+        # Flags in one string are split at spaces: a path that has one can't be among them.
+        case $crates$root in
+            *' '*) renamed='' ;;
+            *) renamed=" --remap-path-prefix=$crates=/cargo --remap-path-prefix=$root=/podwire" ;;
+        esac
+        set -- env RUSTFLAGS="$RUSTFLAGS -C target-feature=+crt-static$renamed" cargo "$@"
+    else
+        set -- cargo --config "target.$triple.rustflags=['-C', 'target-feature=+crt-static', \
+'--remap-path-prefix=$crates=/cargo', '--remap-path-prefix=$root=/podwire']" "$@"
+    fi
+    as_builder "$@" || die "the build failed"
 }
 
 # --- what is built ------------------------------------------------------------------------------------------------
