@@ -5,6 +5,7 @@
 mod common;
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Command;
 
 use conformance::lab::{Node, Pod, bin_dir};
@@ -31,13 +32,21 @@ fn plugins(node: &Node) -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// Executes a plugin with a bounding set changed so; its result, or what it printed.
-fn call(node: &Node, plugin: &str, command: &str, pod: &Pod, config: &Value, set: &str) -> Result<Value, String> {
+/// With what power a plugin is executed: how the bounding set is changed, and variables beside those of the protocol.
+#[derive(Clone, Copy)]
+struct Power<'a> {
+    set: &'a str,
+    variables: &'a str,
+}
+
+/// Executes a plugin; its result, or what it printed.
+fn call(node: &Node, plugin: &str, command: &str, pod: &Pod, config: &Value, power: Power) -> Result<Value, String> {
     let file = node.file("config");
     std::fs::write(&file, config.to_string()).unwrap();
     let ifname = if plugin == "loopback" { "lo" } else { "eth0" };
+    let Power { set, variables } = power;
     let script = format!(
-        "exec setpriv --bounding-set={set} --inh-caps={set} env CNI_COMMAND={command} CNI_CONTAINERID=a \
+        "exec setpriv --bounding-set={set} --inh-caps={set} env {variables} CNI_COMMAND={command} CNI_CONTAINERID=a \
          CNI_IFNAME={ifname} CNI_NETNS={} CNI_PATH={path} {path}/{plugin} < {}",
         pod.netns().path().display(),
         file.display(),
@@ -48,14 +57,19 @@ fn call(node: &Node, plugin: &str, command: &str, pod: &Pod, config: &Value, set
 
 /// ADD, CHECK, STATUS, GC and DEL, up to the first that fails.
 fn everything(node: &Node, plugin: &str, keys: &Value, set: &str) -> Result<(), String> {
+    everything_with(node, plugin, keys, Power { set, variables: "" })
+}
+
+fn everything_with(node: &Node, plugin: &str, keys: &Value, power: Power) -> Result<(), String> {
     let pod = Pod::new("a");
     let mut config = json!({"cniVersion": "1.1.0", "name": format!("{plugin}-net"), "type": plugin});
     config.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
     config["cni.dev/valid-attachments"] = json!([{"containerID": "a", "ifname": "eth0"}]);
-    config["prevResult"] = match call(node, plugin, "ADD", &pod, &config, set) {
+    config["prevResult"] = match call(node, plugin, "ADD", &pod, &config, power) {
         Ok(result) => result,
         Err(error) => {
-            call(node, plugin, "DEL", &pod, &config, "-setpcap").expect("the DEL that follows a failed ADD");
+            call(node, plugin, "DEL", &pod, &config, Power { set: "-setpcap", variables: "" })
+                .expect("the DEL that follows a failed ADD");
             return Err(error);
         }
     };
@@ -64,7 +78,7 @@ fn everything(node: &Node, plugin: &str, keys: &Value, set: &str) -> Result<(), 
         if *command == "STATUS" || *command == "GC" {
             config.as_object_mut().unwrap().remove("prevResult");
         }
-        call(node, plugin, command, &pod, &config, set).map(drop)
+        call(node, plugin, command, &pod, &config, power).map(drop)
     })
 }
 
@@ -83,6 +97,90 @@ fn two_capabilities_are_enough_and_the_error_names_the_one_that_lacks_and_addres
             let error = everything(&node, plugin, &keys, &format!("-{capability}"))
                 .expect_err(&format!("{plugin} works without {capability}: SECURITY.md says otherwise"));
             assert!(error.contains(&format!("CAP_{}", capability.to_uppercase())), "{plugin}: {error}");
+        }
+    }
+}
+
+/// A program that anybody may execute.
+fn script(path: &Path, text: &str) {
+    std::fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn variables_that_are_not_cnis_change_nothing_and_programs_in_path_are_not_executed() {
+    let node = Node::new("node");
+    let _outside = common::outside(&node);
+    let (planted, touched) = (node.file("planted"), node.file("touched"));
+    std::fs::create_dir(&planted).unwrap();
+    for program in ["nft", "ip", "iptables", "sysctl", "modprobe", "sh", "host-local", "bridge"] {
+        script(&planted.join(program), &format!("echo {program} >> {}", touched.display()));
+    }
+    let directory = planted.display();
+    let variables = format!(
+        "PATH={directory} HOME={directory} TMPDIR={directory} XDG_RUNTIME_DIR={directory} NETCONFPATH={directory} \
+         PODWIRE_DATA_DIR={directory} DATADIR={directory} NODE_NAME=b nodeName=b HOSTNAME=b PODWIRE_NODE_NAME=b \
+         MAC=02:00:00:00:00:01 IP=10.7.0.99 K8S_POD_NAME=x LANG=tr_TR.UTF-8 LC_ALL=tr_TR.UTF-8 TZ={directory}/x \
+         RUST_LOG=trace RUST_BACKTRACE=full RUST_LIB_BACKTRACE=1 NO_COLOR=1 http_proxy=http://192.0.2.9:1"
+    );
+    let before = std::fs::read_dir(&planted).unwrap().count();
+    for (plugin, keys) in plugins(&node) {
+        let pod = Pod::new("a");
+        let mut config = json!({"cniVersion": "1.1.0", "name": format!("{plugin}-net"), "type": plugin});
+        config.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        let added = |variables: &str| {
+            let power = Power { set: "-setpcap", variables };
+            let mut result = call(&node, plugin, "ADD", &pod, &config, power).unwrap();
+            call(&node, plugin, "DEL", &pod, &config, power).unwrap();
+            let _ = std::fs::remove_dir_all(node.file("store"));
+            // Of a bridge's wire both hardware addresses are chosen by lot, and so is the node's end of every wire.
+            for interface in result["interfaces"].as_array_mut().into_iter().flatten() {
+                interface.as_object_mut().unwrap().remove("mac");
+            }
+            result
+        };
+        assert_eq!(added(&variables), added(""), "{plugin}");
+        everything_with(&node, plugin, &keys, Power { set: "-setpcap", variables: &variables }).unwrap();
+    }
+    assert!(!touched.exists(), "executed: {}", std::fs::read_to_string(touched).unwrap());
+    assert_eq!(std::fs::read_dir(&planted).unwrap().count(), before, "something was written");
+}
+
+#[test]
+fn what_a_runtime_left_open_is_not_seen_by_a_delegate() {
+    let mut node = Node::new("node");
+    let (secret, seen) = (node.file("secret"), node.file("seen"));
+    std::fs::write(&secret, "").unwrap();
+    let delegates = node.file("delegates");
+    std::fs::create_dir(&delegates).unwrap();
+    let list = format!("ls -l /proc/self/fd > {}", seen.display());
+    script(&delegates.join("list"), &list);
+    script(&delegates.join("an-ipam"), &format!("{list}; exec {}/host-local", bin_dir().display()));
+    node.path = vec![bin_dir(), delegates.clone()];
+    let pod = Pod::new("a");
+    let store = node.file("store").display().to_string();
+    for plugin in ["bridge", "routed-veth"] {
+        let ipam = json!({"type": "an-ipam", "dataDir": store, "ranges": [[{"subnet": "10.7.0.0/24"}]]});
+        let config = json!({"cniVersion": "1.1.0", "name": plugin, "type": plugin, "ipam": ipam});
+        for command in ["ADD", "DEL"] {
+            let file = node.file("config");
+            std::fs::write(&file, config.to_string()).unwrap();
+            let with_secret = |program: &Path| {
+                node.netns.sh(&format!(
+                    "exec 7<{secret} 8>>{secret} 9<{secret}; export CNI_COMMAND={command} CNI_CONTAINERID=a CNI_IFNAME=eth0 \
+                     CNI_NETNS={netns} CNI_PATH={path}; exec {program} < {file}",
+                    secret = secret.display(),
+                    netns = pod.netns().path().display(),
+                    path = node.cni_path(),
+                    program = program.display(),
+                    file = file.display(),
+                ));
+                let list = std::fs::read_to_string(&seen).unwrap();
+                std::fs::remove_file(&seen).unwrap();
+                list.lines().filter(|line| line.ends_with("/secret")).count()
+            };
+            assert_eq!(with_secret(&bin_dir().join(plugin)), 0, "{plugin} {command}");
+            assert_eq!(with_secret(&delegates.join("list")), 3, "what the runtime itself executes inherits them");
         }
     }
 }

@@ -44,6 +44,7 @@ pub(crate) fn start(
     variables: &[(&str, OsString)],
     input: &[u8],
 ) -> Result<Execution, Error> {
+    #[expect(clippy::disallowed_methods, reason = "this is where delegates are executed")]
     let mut process = std::process::Command::new(executable);
     process
         .envs(variables.iter().map(|(name, value)| (name, value)))

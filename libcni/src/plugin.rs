@@ -128,7 +128,10 @@ pub trait Plugin {
 }
 
 /// The whole of a plugin's `main`.
+#[expect(clippy::disallowed_methods, reason = "only CNI_* is asked for (invocation.rs)")]
 pub fn main<P: Plugin>() -> ExitCode {
+    // What a runtime left open is none of a delegate's affair: stdin, stdout and stderr are all it inherits.
+    close_fds::set_fds_cloexec(3, &[]);
     init_logging();
     let answer = match std::env::args_os().nth(1) {
         Some(argument) => answer_argument::<P>(&argument),
@@ -173,6 +176,7 @@ pub struct Answer {
 }
 
 /// Logs go to stderr; `PODWIRE_LOG` sets the level (`error`, `warn`, `info`, `debug`, `trace`; `warn` by default).
+#[expect(clippy::disallowed_methods, reason = "the log level")]
 fn init_logging() {
     let level = std::env::var("PODWIRE_LOG").ok().and_then(|text| text.parse().ok());
     let _ = env_logger::Builder::new()

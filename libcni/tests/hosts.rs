@@ -15,6 +15,7 @@ fn executable() -> PathBuf {
 }
 
 fn call(command: &str, container_id: &str, config: &Value) -> Output {
+    #[expect(clippy::disallowed_methods, reason = "a test executes the plugin")]
     let mut process = Command::new(executable());
     process.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     process.env("CNI_COMMAND", command).env("CNI_CONTAINERID", container_id).env("CNI_IFNAME", "eth0");

@@ -154,7 +154,10 @@ fn a_damaged_file_is_told_of_and_takes_no_address_from_a_living_pod() {
                 let (result, text) = call(&file, what, command, id, &config);
                 // What stands where the program has to write is an error that names it; so is a GC that can't see whose
                 // an address is.
-                assert!(result.is_some() || text.contains(name) || text.contains("is full"), "{case}: {command}: {text}");
+                assert!(
+                    result.is_some() || text.contains(name) || text.contains("is full"),
+                    "{case}: {command}: {text}"
+                );
                 given.extend(result.filter(|result| result["ips"].is_array()).iter().flat_map(addresses));
                 said += &text;
             }

@@ -236,6 +236,7 @@ fn pod_cidrs(request: &Request) -> Result<Vec<(String, RangeSet)>, Error> {
 
 /// What the plugin that calls this one knows already: a map of thousands of nodes is read once for an ADD, not twice.
 fn told_pod_cidrs() -> Result<Option<Vec<IpNetwork>>, Error> {
+    #[expect(clippy::disallowed_methods, reason = "a CNI_* variable")]
     let Some(text) = std::env::var_os(nodes::POD_CIDRS) else { return Ok(None) };
     let text = text.to_string_lossy();
     let refuse = |error| {

@@ -145,6 +145,7 @@ mod tests {
     #[test]
     fn a_map_is_read_from_the_configuration_or_from_a_file() {
         let entry = r#"{"name":"a","addresses":["10.0.0.1"],"podCIDRs":["10.1.0.0/24"],"labels":{}}"#;
+        #[expect(clippy::disallowed_methods, reason = "a test's own file")]
         let directory = std::env::temp_dir().join(format!("podwire-nodes-{}", std::process::id()));
         std::fs::write(&directory, format!(r#"{{"kind":"x","nodes":[{entry}]}}"#)).unwrap();
         let inline = read(&format!(r#"{{"name":"n","nodes":[{entry}]}}"#)).unwrap().unwrap();

@@ -116,6 +116,7 @@ fn main() -> ExitCode {
 
 /// Logs go to stderr; `PODWIRE_LOG` sets the level, as for the plugins.
 fn init_logging() {
+    #[expect(clippy::disallowed_methods, reason = "the log level")]
     let level = std::env::var("PODWIRE_LOG").ok().and_then(|text| text.parse().ok());
     env_logger::Builder::new().filter_level(level.unwrap_or(log::LevelFilter::Warn)).format_timestamp(None).init();
 }
@@ -279,6 +280,7 @@ fn require_present(given: &Path, parameters: &Parameters) -> Result<(), Error> {
 }
 
 /// A variable; an empty one counts as absent.
+#[expect(clippy::disallowed_methods, reason = "the command's own variables are in its help")]
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }

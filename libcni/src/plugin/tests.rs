@@ -135,6 +135,7 @@ struct Elsewhere(Child);
 
 impl Elsewhere {
     fn new() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "a test's own program")]
         let mut command = std::process::Command::new("unshare");
         command.args(["--net", "cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("unshare (util-linux)");
@@ -338,6 +339,7 @@ fn a_namespace_is_one_where_it_is_bind_mounted_too() {
     let script =
         "mkdir $0/m && mount -t tmpfs none $0/m && touch $0/m/net && unshare --net=$0/m/net true && echo && cat";
     let directory = tempfile::tempdir().unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a test's own program")]
     let mut command = std::process::Command::new("unshare");
     command.args(["--mount", "sh", "-ec", script]).arg(directory.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
     let mut holder = Elsewhere(command.spawn().expect("unshare (util-linux)"));

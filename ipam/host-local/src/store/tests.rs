@@ -178,7 +178,8 @@ fn a_file_made_anew_under_its_inode_number_and_left_empty_is_free() {
     add(&mut bench.store(), "a", &sets).unwrap();
     // As if that inode had been written before the file was made.
     let entry = bench.store().entries_of(&key("a")).unwrap()[0];
-    let earlier = Entry { stamp: crate::directory::Stamp { seconds: entry.stamp.seconds - 60, ..entry.stamp }, ..entry };
+    let earlier =
+        Entry { stamp: crate::directory::Stamp { seconds: entry.stamp.seconds - 60, ..entry.stamp }, ..entry };
     let mut store = bench.store();
     store.forget(&entry).unwrap();
     store.record(&earlier).unwrap();
