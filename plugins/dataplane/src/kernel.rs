@@ -6,12 +6,9 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
-use std::rc::Rc;
-
-use tokio::runtime::Runtime;
 
 use crate::error::{Error, Result};
-use crate::netlink::{self, NetfilterSocket, RouteSocket};
+use crate::netlink::{NetfilterSocket, RouteSocket};
 use crate::netns::Netns;
 
 /// Which of the two namespaces.
@@ -26,7 +23,6 @@ pub enum At {
 /// The node's namespace, and the Pod's if one was entered.
 #[derive(Debug)]
 pub struct Kernel {
-    runtime: Rc<Runtime>,
     host: RouteSocket,
     pod: Option<Pod>,
     netfilter: OnceCell<NetfilterSocket>,
@@ -43,15 +39,14 @@ struct Pod {
 impl Kernel {
     /// Opens the node's socket.
     pub fn open() -> Result<Self> {
-        let runtime = netlink::runtime()?;
-        let host = RouteSocket::open(&runtime)?;
-        Ok(Kernel { runtime, host, pod: None, netfilter: OnceCell::new(), indices: RefCell::default() })
+        let host = RouteSocket::open()?;
+        Ok(Kernel { host, pod: None, netfilter: OnceCell::new(), indices: RefCell::default() })
     }
 
     /// Opens the Pod's namespace and a socket in it.
     pub fn enter_pod(&mut self, netns: &Path) -> Result<()> {
         let netns = Netns::open(netns)?;
-        let route = netns.inside(|| RouteSocket::open(&self.runtime))??;
+        let route = netns.inside(RouteSocket::open)??;
         self.pod = Some(Pod { netns, route });
         Ok(())
     }
@@ -85,7 +80,7 @@ impl Kernel {
         if let Some(socket) = self.netfilter.get() {
             return Ok(socket);
         }
-        let socket = NetfilterSocket::open(&self.runtime)?;
+        let socket = NetfilterSocket::open()?;
         Ok(self.netfilter.get_or_init(|| socket))
     }
 

@@ -9,6 +9,7 @@
 
 pub mod address;
 pub mod addresscheck;
+mod attribute;
 pub mod bridge;
 pub mod cluster;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod link;
 pub mod lock;
 pub mod mac;
 pub mod masquerade;
+mod message;
 pub mod neighbor;
 pub mod netlink;
 pub mod netns;

@@ -1,12 +1,11 @@
 //! Links: finding, upping and removing them. Making them is the affair of each kind's file.
 
+use netlink_packet_core::DecodeError;
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
-    LinkMessage,
-};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
+use crate::attribute::{each, is_on, number, text, within};
 use crate::error::{Error, Result};
 use crate::kernel::{At, Kernel, changed};
 use crate::mac::Mac;
@@ -41,16 +40,15 @@ pub struct Link {
     pub hairpin: bool,
     /// Of a bridge port: cut off from other isolated ports?
     pub isolated: bool,
-    /// What the kind says of itself, for kinds that have more to say.
-    pub data: Option<InfoData>,
+    /// What the kind says of itself: attributes that the kind's file reads.
+    pub data: Vec<u8>,
 }
 
 /// The link called `name`, if there is one.
 pub fn get(kernel: &Kernel, at: At, name: &str) -> Result<Option<Link>> {
     let message = LinkUnspec::new_with_name(name).append_extra_attribute(without_statistics()).build();
     let doing = || format!("looking for link {name:?} {}", at.words());
-    let answer = kernel.route(at).get(RouteNetlinkMessage::GetLink(message), &doing)?;
-    let link = answer.and_then(read);
+    let link = kernel.route(at).get_as(RouteNetlinkMessage::GetLink(message), &read_all, &doing)?;
     if let Some(link) = &link {
         kernel.indices.borrow_mut().insert((at, name.to_owned()), link.index);
     }
@@ -72,8 +70,7 @@ pub fn expect(kernel: &Kernel, at: At, name: &str) -> Result<Link> {
 pub fn all(kernel: &Kernel, at: At) -> Result<Vec<Link>> {
     let message = LinkMessageBuilder::<LinkUnspec>::default().append_extra_attribute(without_statistics()).build();
     let doing = || format!("listing the links {}", at.words());
-    let answers = kernel.route(at).dump(RouteNetlinkMessage::GetLink(message), &doing)?;
-    Ok(answers.into_iter().filter_map(read).collect())
+    kernel.route(at).dump_as(RouteNetlinkMessage::GetLink(message), &read_all, &doing)
 }
 
 /// Changes a link that exists: `message` says which and what.
@@ -151,61 +148,69 @@ fn without_statistics() -> LinkAttribute {
     LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])
 }
 
-fn read(message: RouteNetlinkMessage) -> Option<Link> {
-    let RouteNetlinkMessage::NewLink(message) = message else { return None };
+fn read_all(_kind: u16, bytes: &[u8], links: &mut Vec<Link>) -> std::result::Result<(), DecodeError> {
+    links.push(read(bytes).ok_or_else(|| DecodeError::from("half a link"))?);
+    Ok(())
+}
+
+/// The length of struct ifinfomsg (include/uapi/linux/rtnetlink.h), which stands before the attributes.
+pub(crate) const HEADER: usize = 16;
+
+/// The index in struct ifinfomsg.
+pub(crate) fn index_of(bytes: &[u8]) -> Option<u32> {
+    number(bytes.get(4..)?)
+}
+
+/// Of include/uapi/linux/if_link.h.
+fn read(bytes: &[u8]) -> Option<Link> {
+    const IFF_UP: u32 = 1;
+    const IFF_PROMISC: u32 = 0x100;
+    const IFLA_ADDRESS: u16 = 1;
+    const IFLA_IFNAME: u16 = 3;
+    const IFLA_MTU: u16 = 4;
+    const IFLA_LINK: u16 = 5;
+    const IFLA_MASTER: u16 = 10;
+    const IFLA_LINKINFO: u16 = 18;
+    const IFLA_IFALIAS: u16 = 20;
+    let flags = number(bytes.get(8..)?)?;
     let mut link = Link {
-        index: message.header.index,
-        up: message.header.flags.contains(LinkFlags::Up),
-        promiscuous: message.header.flags.contains(LinkFlags::Promisc),
+        index: index_of(bytes)?,
+        up: flags & IFF_UP != 0,
+        promiscuous: flags & IFF_PROMISC != 0,
         ..Link::default()
     };
-    for attribute in message.attributes {
-        match attribute {
-            LinkAttribute::IfName(name) => link.name = name,
-            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-            LinkAttribute::Address(bytes) => link.mac = Mac::from_bytes(&bytes),
-            LinkAttribute::Controller(index) => link.controller = Some(index),
-            LinkAttribute::Link(index) => link.lower = Some(index),
-            LinkAttribute::IfAlias(alias) => link.alias = alias,
-            LinkAttribute::LinkInfo(infos) => infos.into_iter().for_each(|info| read_info(&mut link, info)),
+    for (kind, value) in each(bytes.get(HEADER..)?) {
+        match kind {
+            IFLA_IFNAME => link.name = text(value),
+            IFLA_MTU => link.mtu = number(value)?,
+            IFLA_ADDRESS => link.mac = Mac::from_bytes(value),
+            IFLA_MASTER => link.controller = number(value),
+            IFLA_LINK => link.lower = number(value),
+            IFLA_IFALIAS => link.alias = text(value),
+            IFLA_LINKINFO => read_info(&mut link, value),
             _ => {}
         }
     }
     Some(link)
 }
 
-fn read_info(link: &mut Link, info: LinkInfo) {
-    match info {
-        LinkInfo::Kind(kind) => link.kind = kind_name(&kind),
-        LinkInfo::Data(data) => {
-            if let InfoData::Bridge(bridge) = &data {
-                link.vlan_filtering = bridge.iter().find_map(|info| match info {
-                    InfoBridge::VlanFiltering(on) => Some(*on),
-                    _ => None,
-                });
-            }
-            link.data = Some(data);
-        }
-        LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
-            for info in port {
-                match info {
-                    InfoBridgePort::HairpinMode(on) => link.hairpin = on,
-                    InfoBridgePort::Isolated(on) => link.isolated = on,
-                    _ => {}
-                }
-            }
-        }
-        _ => {}
+fn read_info(link: &mut Link, attributes: &[u8]) {
+    const IFLA_INFO_KIND: u16 = 1;
+    const IFLA_INFO_DATA: u16 = 2;
+    const IFLA_INFO_PORT_KIND: u16 = 4;
+    const IFLA_INFO_PORT_DATA: u16 = 5;
+    const IFLA_BR_VLAN_FILTERING: u16 = 7;
+    const IFLA_BRPORT_MODE: u16 = 4;
+    const IFLA_BRPORT_ISOLATED: u16 = 33;
+    link.kind = within(attributes, IFLA_INFO_KIND).map(text).unwrap_or_default();
+    link.data = within(attributes, IFLA_INFO_DATA).unwrap_or_default().to_vec();
+    if link.kind == "bridge" {
+        link.vlan_filtering = within(&link.data, IFLA_BR_VLAN_FILTERING).map(is_on);
     }
-}
-
-/// A kind as `ip -d link` names it.
-fn kind_name(kind: &InfoKind) -> String {
-    match kind {
-        InfoKind::Bridge => "bridge".to_owned(),
-        InfoKind::Veth => "veth".to_owned(),
-        InfoKind::Vxlan => "vxlan".to_owned(),
-        other => format!("{other:?}").to_lowercase(),
+    if within(attributes, IFLA_INFO_PORT_KIND).map(text).as_deref() == Some("bridge") {
+        let port = within(attributes, IFLA_INFO_PORT_DATA).unwrap_or_default();
+        link.hairpin = within(port, IFLA_BRPORT_MODE).is_some_and(is_on);
+        link.isolated = within(port, IFLA_BRPORT_ISOLATED).is_some_and(is_on);
     }
 }
 

@@ -24,7 +24,7 @@ pub use self::expression::{
 };
 pub use self::transaction::{BaseChain, Transaction, accept_faster, insist};
 use crate::error::Result;
-use crate::kernel::{At, Kernel};
+use crate::kernel::Kernel;
 use crate::owner::Owner;
 
 /// The name of every table of ours.
@@ -125,7 +125,7 @@ impl Table {
 }
 
 fn listed(kernel: &Kernel, message: NetfilterMessage, set: &str) -> Result<Vec<Dumped>> {
-    kernel.inside(At::Host, || dump::elements(message, &|| format!("listing nftables set {TABLE}/{set}")))?
+    dump::elements(kernel, message, &|| format!("listing nftables set {TABLE}/{set}"))
 }
 
 fn in_set(set: &str, elements: &[Element]) -> SetElementMessage {

@@ -1,5 +1,7 @@
 //! Settings under /proc/sys.
 
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
@@ -7,6 +9,10 @@ use crate::kernel::{At, Kernel, changed};
 use crate::plan::{Made, Object};
 
 /// Settings in one namespace, made together: entering a namespace costs more than writing a file.
+///
+/// A Pod's interface is new and has the kernel's defaults, so its settings are written at once; the node's are read
+/// first, for they stand already but for the first Pod, and writing some of them again makes the kernel go over every
+/// interface.
 #[derive(Clone, Debug)]
 pub struct Sysctls {
     /// Where.
@@ -45,6 +51,15 @@ impl Setting {
         }
     }
 
+    /// Writes without reading first. Where /proc/sys can't be written, what stands there already is fine.
+    fn ensure_new(&self) -> Result<()> {
+        let Err(error) = write(&self.key, self.value) else { return Ok(()) };
+        match read(&self.key) {
+            Ok(value) if value == self.value => Ok(()),
+            _ => self.forgive(error),
+        }
+    }
+
     fn check(&self) -> Result<()> {
         match read(&self.key) {
             Ok(value) if value == self.value => Ok(()),
@@ -63,7 +78,11 @@ impl Setting {
 
 impl Object for Sysctls {
     fn ensure(&self, kernel: &Kernel) -> Result<Made> {
-        kernel.inside(self.at, || self.settings.iter().try_for_each(|setting| setting.ensure().map(drop)))??;
+        let ensure = |setting: &Setting| match self.at {
+            At::Host => setting.ensure().map(drop),
+            At::Pod => setting.ensure_new(),
+        };
+        kernel.inside(self.at, || self.settings.iter().try_for_each(ensure))??;
         Ok(Made::Already)
     }
 
@@ -153,13 +172,17 @@ fn keep_accepting_router_advertisements() -> Result<()> {
 /// The setting's value, without the final newline.
 pub fn read(key: &str) -> Result<String> {
     let path = path(key);
-    let text = std::fs::read_to_string(&path).map_err(Error::file(path))?;
-    Ok(text.trim_end().to_owned())
+    // A setting is a few bytes long, and whole in one read.
+    let mut bytes = [0; 256];
+    let length = File::open(&path).and_then(|mut file| file.read(&mut bytes)).map_err(Error::file(path))?;
+    Ok(String::from_utf8_lossy(&bytes[..length]).trim_end().to_owned())
 }
 
 fn write(key: &str, value: &str) -> Result<()> {
     let path = path(key);
-    std::fs::write(&path, value).map_err(Error::file(path))
+    // Not std::fs::write: asked to create what is not there, /proc refuses with EACCES.
+    let written = OpenOptions::new().write(true).open(&path).and_then(|mut file| file.write_all(value.as_bytes()));
+    written.map_err(Error::file(path))
 }
 
 fn path(key: &str) -> PathBuf {

@@ -11,6 +11,7 @@ use rtnetlink::packet_route::link::{
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
+use crate::attribute::{each, within};
 use crate::error::Result;
 use crate::kernel::{At, Kernel, changed};
 use crate::link;
@@ -51,12 +52,13 @@ impl Object for PortVlans {
         let mut request = LinkMessage::default();
         request.header.interface_family = AddressFamily::Bridge;
         request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::Brvlan]));
-        let answers = kernel.route(At::Host).dump(RouteNetlinkMessage::GetLink(request), &|| self.words())?;
-        let present = answers.into_iter().filter_map(|answer| match answer {
-            RouteNetlinkMessage::NewLink(message) if message.header.index == index => Some(vlans(&message)),
-            _ => None,
-        });
-        let present: Vec<u16> = present.flatten().collect();
+        let read = move |_kind, link: &[u8], present: &mut Vec<u16>| {
+            if link::index_of(link) == Some(index) {
+                present.extend(vlans(link.get(link::HEADER..).unwrap_or_default()));
+            }
+            Ok(())
+        };
+        let present = kernel.route(At::Host).dump_as(RouteNetlinkMessage::GetLink(request), &read, &|| self.words())?;
         let ids = self.tagged.iter().flat_map(|(first, last)| *first..=*last).chain(self.untagged);
         match ids.into_iter().find(|id| !present.contains(id)) {
             Some(id) => Err(changed(format!("port {:?} has no VLAN {id}", self.port))),
@@ -93,16 +95,13 @@ impl PortVlans {
     }
 }
 
-fn vlans(message: &LinkMessage) -> Vec<u16> {
-    let specs = message.attributes.iter().filter_map(|attribute| match attribute {
-        LinkAttribute::AfSpecBridge(spec) => Some(spec),
-        _ => None,
-    });
-    let ids = specs.flatten().filter_map(|spec| match spec {
-        AfSpecBridge::VlanInfo(info) => Some(info.vid),
-        _ => None,
-    });
-    ids.collect()
+/// The VLANs of a port, of struct bridge_vlan_info: flags u16, ID u16 (include/uapi/linux/if_bridge.h).
+fn vlans(attributes: &[u8]) -> impl Iterator<Item = u16> {
+    const IFLA_AF_SPEC: u16 = 26;
+    const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
+    let entries = each(within(attributes, IFLA_AF_SPEC).unwrap_or_default());
+    let entries = entries.filter(|(kind, _)| *kind == IFLA_BRIDGE_VLAN_INFO);
+    entries.filter_map(|(_, info)| info.get(2..)?.first_chunk().map(|id| u16::from_ne_bytes(*id)))
 }
 
 /// The node's own place in a VLAN of a bridge: a veth pair of which one end is an untagged port in that VLAN and the other

@@ -14,10 +14,10 @@ use std::net::IpAddr;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{InfoData, InfoVxlan};
 use rtnetlink::{LinkUnspec, LinkVxlan};
 
 use crate::address::{self, Address, Others};
+use crate::attribute::{is_on, number, within};
 use crate::error::{Error, Result};
 use crate::kernel::{At, Kernel, changed};
 use crate::link::{self, Link};
@@ -71,24 +71,39 @@ pub fn is_of(link: &Link, network: NetworkTag) -> bool {
     link.kind == "vxlan" && owner(link) == Some(&network.to_string())
 }
 
-/// The UDP port and VNI that a device has, and its local address.
-pub fn settings(link: &Link) -> Option<(u32, u16, Option<IpAddr>)> {
-    let data = data(link)?;
-    let vni = data.iter().find_map(|info| if let InfoVxlan::Id(vni) = info { Some(*vni) } else { None })?;
-    let port = data.iter().find_map(|info| if let InfoVxlan::Port(port) = info { Some(*port) } else { None })?;
-    let local = data.iter().find_map(|info| match info {
-        InfoVxlan::Local(ip) => Some(IpAddr::V4(*ip)),
-        InfoVxlan::Local6(ip) => Some(IpAddr::V6(*ip)),
-        _ => None,
-    });
-    Some((vni, port, local))
+/// What a VXLAN device says of itself.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Its VXLAN network identifier.
+    pub vni: u32,
+    /// Its UDP port.
+    pub port: u16,
+    /// The address that it sends from.
+    pub local: Option<IpAddr>,
+    /// The index of the link that it sends over.
+    pub underlay: Option<u32>,
+    /// Does it learn where hardware addresses are?
+    pub learns: bool,
 }
 
-fn data(link: &Link) -> Option<&Vec<InfoVxlan>> {
-    match &link.data {
-        Some(InfoData::Vxlan(data)) => Some(data),
-        _ => None,
-    }
+/// Reads what a VXLAN device says of itself (IFLA_VXLAN_* of include/uapi/linux/if_link.h).
+pub fn settings(link: &Link) -> Option<Settings> {
+    const IFLA_VXLAN_ID: u16 = 1;
+    const IFLA_VXLAN_LINK: u16 = 3;
+    const IFLA_VXLAN_LOCAL: u16 = 4;
+    const IFLA_VXLAN_LEARNING: u16 = 7;
+    const IFLA_VXLAN_PORT: u16 = 15;
+    const IFLA_VXLAN_LOCAL6: u16 = 17;
+    let one = |kind| within(&link.data, kind);
+    let local4 = one(IFLA_VXLAN_LOCAL).and_then(|bytes| bytes.first_chunk::<4>()).map(|bytes| IpAddr::from(*bytes));
+    let local6 = one(IFLA_VXLAN_LOCAL6).and_then(|bytes| bytes.first_chunk::<16>()).map(|bytes| IpAddr::from(*bytes));
+    Some(Settings {
+        vni: number(one(IFLA_VXLAN_ID)?)?,
+        port: u16::from_be_bytes(*one(IFLA_VXLAN_PORT)?.first_chunk()?),
+        local: local4.or(local6),
+        underlay: one(IFLA_VXLAN_LINK).and_then(number),
+        learns: one(IFLA_VXLAN_LEARNING).is_some_and(is_on),
+    })
 }
 
 impl Object for Vxlan {
@@ -166,12 +181,9 @@ impl Vxlan {
 
     /// What can only be changed by making the device anew.
     fn difference(&self, link: &Link) -> Option<String> {
-        let Some((vni, port, local)) = settings(link) else { return Some("says nothing of itself".to_owned()) };
-        let learns = data(link)?.contains(&InfoVxlan::Learning(true));
-        let underlay = data(link)?.iter().find_map(|info| match info {
-            InfoVxlan::Link(index) => Some(*index),
-            _ => None,
-        });
+        let Some(Settings { vni, port, local, underlay, learns }) = settings(link) else {
+            return Some("says nothing of itself".to_owned());
+        };
         match () {
             () if vni != self.vni => Some(format!("has VNI {vni}, not {}", self.vni)),
             () if port != self.port => Some(format!("has port {port}, not {}", self.port)),
@@ -188,8 +200,12 @@ impl Vxlan {
         }
     }
 
+    fn is_same_wire(&self, link: &Link) -> bool {
+        settings(link).is_some_and(|there| (there.vni, there.port) == (self.vni, self.port))
+    }
+
     fn require_rebuildable(&self, link: &Link, difference: &str) -> Result<()> {
-        let same_wire = settings(link).is_some_and(|(vni, port, _)| (vni, port) == (self.vni, self.port));
+        let same_wire = self.is_same_wire(link);
         if same_wire || self.renumber {
             return Ok(());
         }
@@ -282,9 +298,7 @@ impl Vxlan {
             return error;
         }
         let others = link::all(kernel, At::Host).unwrap_or_default();
-        let same = others
-            .iter()
-            .find(|link| settings(link).is_some_and(|(vni, port, _)| (vni, port) == (self.vni, self.port)));
+        let same = others.iter().find(|link| self.is_same_wire(link));
         match same {
             Some(other) => Error::NotOurs(format!(
                 "VNI {} on port {} is in use by device {:?}, which this network did not make; configure another vni",

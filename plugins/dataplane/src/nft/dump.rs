@@ -2,17 +2,15 @@
 //!
 //! The library's decoder prints the whole list for each element of it, in case of an error: its time grows with the square
 //! of an answer's length, and a set of ten thousand subnets takes it seconds. So these answers are read here, attribute by
-//! attribute, from a socket of their own. (include/uapi/linux/netfilter/nf_tables.h: NFTA_SET_ELEM_*, NFTA_DATA_*,
+//! attribute. (include/uapi/linux/netfilter/nf_tables.h: NFTA_SET_ELEM_*, NFTA_DATA_*,
 //! NFTA_VERDICT_*.)
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator};
 use netlink_packet_netfilter::NetfilterMessage;
-use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr};
-use nix::errno::Errno;
 
 use super::read_comment;
-use crate::error::{Error, Result};
+use crate::attribute::{each, text, within};
+use crate::error::Result;
+use crate::kernel::Kernel;
 
 /// One element, as much as is read of it.
 #[derive(Debug, Default)]
@@ -27,56 +25,14 @@ pub(super) struct Dumped {
     pub comment: Option<String>,
 }
 
-/// Asks for all elements that `request` selects, in the namespace this thread is in.
-pub(super) fn elements(request: NetfilterMessage, doing: &dyn Fn() -> String) -> Result<Vec<Dumped>> {
-    let failed = |error: std::io::Error| refused(error.raw_os_error().unwrap_or_default(), doing);
-    let mut socket = Socket::new(NETLINK_NETFILTER).map_err(failed)?;
-    socket.bind_auto().map_err(failed)?;
-    socket.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
-    socket.send(&bytes_of(request), 0).map_err(failed)?;
-    let mut elements = Vec::new();
-    loop {
-        let (answer, _) = socket.recv_from_full().map_err(failed)?;
-        let mut rest = answer.as_slice();
-        while let Some((kind, payload, behind)) = next_message(rest) {
-            match kind {
-                NLMSG_DONE | NLMSG_ERROR => {
-                    let code = payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
-                    return if code == 0 { Ok(elements) } else { Err(refused(-code, doing)) };
-                }
-                // Behind the family, version and resource.
-                _ => read_list(payload.get(4..).unwrap_or_default(), &mut elements),
-            }
-            rest = behind;
-        }
-    }
-}
-
-/// Of include/uapi/linux/netlink.h.
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-
-fn refused(errno: i32, doing: &dyn Fn() -> String) -> Error {
-    Error::Refused { doing: doing(), errno: Errno::from_raw(errno), said: String::new() }
-}
-
-fn bytes_of(request: NetfilterMessage) -> Vec<u8> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
-}
-
-/// The kind and payload of the first message in `bytes`, and what is behind it.
-fn next_message(bytes: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    const HEADER: usize = 16;
-    let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
-    let kind = u16::from_ne_bytes(bytes.get(4..6)?.try_into().ok()?);
-    let payload = bytes.get(HEADER..length)?;
-    Some((kind, payload, bytes.get(length.next_multiple_of(4)..).unwrap_or_default()))
+/// Asks for all elements that `request` selects.
+pub(super) fn elements(kernel: &Kernel, request: NetfilterMessage, doing: &dyn Fn() -> String) -> Result<Vec<Dumped>> {
+    // Behind the family, version and resource.
+    let read = |_kind, message: &[u8], elements: &mut Vec<Dumped>| {
+        read_list(message.get(4..).unwrap_or_default(), elements);
+        Ok(())
+    };
+    kernel.netfilter()?.dump_as(request, &read, doing)
 }
 
 fn read_list(attributes: &[u8], elements: &mut Vec<Dumped>) {
@@ -103,28 +59,13 @@ fn read_element(attributes: &[u8]) -> Dumped {
             }
             NFTA_SET_ELEM_DATA => {
                 let chain = within(value, NFTA_DATA_VERDICT).and_then(|verdict| within(verdict, NFTA_VERDICT_CHAIN));
-                element.goto = chain.map(|name| String::from_utf8_lossy(name).trim_end_matches('\0').to_owned());
+                element.goto = chain.map(text);
             }
             NFTA_SET_ELEM_USERDATA => element.comment = read_comment(value).map(str::to_owned),
             _ => {}
         }
     }
     element
-}
-
-/// The value of the first attribute of that kind.
-fn within(attributes: &[u8], kind: u16) -> Option<&[u8]> {
-    each(attributes).find(|(its_kind, _)| *its_kind == kind).map(|(_, value)| value)
-}
-
-/// Kind and value of each attribute.
-fn each(attributes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    NlasIterator::new(attributes).filter_map(|attribute| {
-        const HEADER: usize = 4;
-        let attribute = attribute.ok()?;
-        let (kind, end) = (attribute.kind(), usize::from(attribute.length()));
-        Some((kind, attribute.into_inner().get(HEADER..end)?))
-    })
 }
 
 #[cfg(test)]
@@ -146,7 +87,6 @@ mod tests {
         assert_eq!((key.as_slice(), *is_end, comment.as_deref()), ([10, 0, 0, 1].as_slice(), true, Some("hi")));
         for end in 0..list.len() {
             read_list(&list[..end], &mut Vec::new());
-            let _ = next_message(&list[..end]);
         }
     }
 }

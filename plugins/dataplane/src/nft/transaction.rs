@@ -1,8 +1,6 @@
 //! Changes that happen together: all of a transaction, or none.
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, Hook, HookNumber, InetHookNumber, ListAttribute, NfTablesMessage,
     RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementFlags, SetElementList, SetFlags,
@@ -35,7 +33,7 @@ pub struct BaseChain {
 #[derive(Debug)]
 pub struct Transaction {
     family: NetfilterProtoFamily,
-    changes: Vec<NetlinkMessage<NetfilterMessage>>,
+    changes: Vec<(NetfilterMessage, u16)>,
 }
 
 impl Transaction {
@@ -160,7 +158,7 @@ impl Transaction {
         let mut messages = vec![frame(ControlMessage::BatchBegin)];
         messages.extend(self.changes);
         messages.push(frame(ControlMessage::BatchEnd));
-        kernel.netfilter()?.transact(messages, doing).map(drop).map_err(|error| match error {
+        kernel.netfilter()?.transact(&messages, doing).map_err(|error| match error {
             Error::Refused { errno: Errno::EOPNOTSUPP | Errno::EINVAL, doing, said } if said.is_empty() => {
                 Error::Lacks(format!(
                     "{doing}: this kernel refuses it; it needs CONFIG_NF_TABLES (with its inet and bridge families), \
@@ -177,19 +175,14 @@ impl Transaction {
     }
 
     fn push(&mut self, message: NfTablesMessage, flags: u16) {
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_ACK | flags;
         let message = NetfilterMessage::new(NetfilterHeader::new(self.family, 0, 0), message);
-        self.changes.push(NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message)));
+        self.changes.push((message, NLM_F_ACK | flags));
     }
 }
 
 /// BATCH_BEGIN and BATCH_END, not answered.
-fn frame(message: ControlMessage) -> NetlinkMessage<NetfilterMessage> {
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST;
-    let message = NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), message);
-    NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message))
+fn frame(message: ControlMessage) -> (NetfilterMessage, u16) {
+    (NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, SUBSYSTEM), message), 0)
 }
 
 /// Adds an owner's elements. Each round does what the last one found missing (`restore`) or another's (`take_over`), for

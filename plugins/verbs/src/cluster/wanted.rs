@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use dataplane::link::Link;
 use dataplane::owner::NetworkTag;
 use dataplane::peers::{Changes, FdbEntry, PeerNeighbor, PeerRoute, Peers};
-use dataplane::vxlan::{self, Vxlan};
+use dataplane::vxlan::{self, Settings, Vxlan};
 use dataplane::{At, Kernel, Mac, Object, address, link};
 use libcni::Error;
 use libcni::ipnetwork::IpNetwork;
@@ -226,7 +226,7 @@ impl Wanted {
     fn misnamed_devices(&self, kernel: &Kernel) -> dataplane::Result<Vec<Link>> {
         let mut misnamed = Vec::new();
         for there in vxlan::of_network(kernel, self.tag)? {
-            let Some((vni, port, Some(local))) = vxlan::settings(&there) else { continue };
+            let Some(Settings { vni, port, local: Some(local), .. }) = vxlan::settings(&there) else { continue };
             let same_family = |device: &&Vxlan| device.local.is_ipv4() == local.is_ipv4();
             let Some(device) = self.devices.iter().find(same_family).filter(|device| device.name != there.name) else {
                 continue;
