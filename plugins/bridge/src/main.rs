@@ -12,12 +12,11 @@ mod plan;
 use std::process::ExitCode;
 
 use dataplane::Kernel;
-use dataplane::cluster::Inside;
 use dataplane::plan::Made;
 use libcni::plugin::Operator;
 use libcni::{About, Attachment, AttachmentId, CniResult, Error, Interface, Kind, Plugin, Request};
 use verbs::cluster::{self, Network};
-use verbs::ipam::{self, Lease};
+use verbs::ipam::{self, Ipam};
 use verbs::{check, keys, removal, status, told, wire};
 
 use crate::config::Config;
@@ -49,9 +48,20 @@ impl Plugin for Bridge {
         let network = keys::network_by_node_routes(request)?;
         let followed = network.map(|network| network.follow(&kernel, config.ip_masq)).transpose()?;
         let followed = followed.unwrap_or_default();
-        let lease = Lease::take(request, &followed.pod_cidrs)?;
-        let wired = connect(request, &config, attachment, &kernel, lease.result.clone(), followed.inside);
-        wired.map_err(|error| lease.give_back(removal::undo_unanswered(request, attachment, error)))
+        let ipam = Ipam::of(request, &followed.pod_cidrs)?;
+        let pair = plan::pair(request, &config, attachment)?;
+        let before_addresses = plan::before_addresses(&config, &pair);
+
+        let asked = ipam.ask()?;
+        let unanswered = |error| removal::undo_unanswered(request, attachment, error);
+        let is_new = before_addresses.add(&kernel).map_err(|error| unanswered(told(error)))? == Made::New;
+        let addresses = asked.answer().inspect_err(|_| before_addresses.undo(&kernel))?;
+        let wiring = Wiring::new(&config, attachment, pair, addresses, followed.inside);
+        let result = wiring.and_then(|wiring| connect(request, wiring, &kernel, is_new));
+        result.map_err(|error| {
+            before_addresses.undo(&kernel);
+            ipam.give_back(unanswered(error))
+        })
     }
 
     fn check(request: &Request, config: Config, attachment: &Attachment) -> Result<(), Error> {
@@ -85,32 +95,20 @@ impl Plugin for Bridge {
     }
 }
 
-/// With addresses in hand: makes everything exist, and says what is there now.
-fn connect(
-    request: &Request,
-    config: &Config,
-    attachment: &Attachment,
-    kernel: &Kernel,
-    addresses: CniResult,
-    inside: Option<Inside>,
-) -> Result<CniResult, Error> {
-    let wiring = Wiring::new(request, config, attachment, addresses, inside)?;
+/// With addresses in hand: makes all the rest exist, and says what is there now. `is_new` says that the network is.
+fn connect(request: &Request, wiring: Wiring, kernel: &Kernel, is_new: bool) -> Result<CniResult, Error> {
     let mut result = request.config.prev_result()?.unwrap_or_default();
     let plan = wiring.plan();
-    let is_first = plan.add(kernel).map_err(told)? == Made::New;
-    if is_first && config.has_gateway() {
+    let is_first = plan.add(kernel).map_err(told)? == Made::New || is_new;
+    if is_first && wiring.has_gateway() {
         status::warn_of_dropped_forwarding(kernel);
     }
-    match wiring.interfaces(kernel) {
-        Ok(interfaces) => {
-            extend(&mut result, interfaces, wiring.addresses);
-            Ok(result)
-        }
-        Err(error) => {
-            plan.undo(kernel);
-            Err(told(error))
-        }
-    }
+    let interfaces = wiring.interfaces(kernel).map_err(|error| {
+        plan.undo(kernel);
+        told(error)
+    })?;
+    extend(&mut result, interfaces, wiring.addresses);
+    Ok(result)
 }
 
 /// Appends what this attachment made to the result of the plugins before it, which there usually are none of.

@@ -10,7 +10,7 @@ use dataplane::masquerade::Masquerade;
 use dataplane::neighbor::NoStaleNeighbor;
 use dataplane::spoofcheck::SpoofCheck;
 use dataplane::sysctl::{Forwarding, Setting, Sysctls};
-use dataplane::veth::{End, Port, Veth};
+use dataplane::veth::{End, Port, Relabel, Veth};
 use dataplane::vlan::{PortVlans, VlanGateway};
 use dataplane::{At, Kernel, Mac, Owner, Plan, link};
 use ipnetwork::IpNetwork;
@@ -28,26 +28,24 @@ pub struct Wiring<'a> {
     trunk: Vec<(u16, u16)>,
     owner: Owner,
     veth: Veth,
+    /// Does the pair say already all that its label is to say?
+    is_labelled: bool,
     sandbox: String,
     /// Addresses with their gateways, routes with the default ones, and name resolution.
     pub addresses: CniResult,
 }
 
 impl<'a> Wiring<'a> {
-    /// For ADD: with what IPAM answered.
+    /// For ADD: with the pair that stands already, and what IPAM answered.
     pub fn new(
-        request: &Request,
         config: &'a Config,
         attachment: &Attachment,
+        pair: Veth,
         mut addresses: CniResult,
         inside: Option<Inside>,
     ) -> Result<Self, Error> {
         complete(config, &mut addresses)?;
-        let pod_mac = wire::pod_mac(mac::requested(request)?);
-        let owner = wire::owner(request, &attachment.id);
-        let host = End { name: owner.host_end(), mac: Mac::random() };
-        let pod = End { name: attachment.id.ifname.clone(), mac: pod_mac };
-        Wiring::with_ends(request, config, attachment, addresses, (host, pod), inside)
+        Wiring::over(config, attachment, pair, addresses, inside)
     }
 
     /// For CHECK: with the result of the ADD. Its host end may have another's name: then the Pod was made by another
@@ -65,53 +63,57 @@ impl<'a> Wiring<'a> {
             mac: interface.mac.parse().unwrap_or_else(|_| Mac::random()),
         };
         let host = expected.host.as_ref().map_or(End { name: owner.host_end(), mac: Mac::random() }, end);
-        Wiring::with_ends(request, config, attachment, expected.result.clone(), (host, end(&expected.pod)), inside)
+        let pair = pair_of(request, config, attachment, host, end(&expected.pod));
+        Wiring::over(config, attachment, pair, expected.result.clone(), inside)
     }
 
-    fn with_ends(
-        request: &Request,
+    fn over(
         config: &'a Config,
         attachment: &Attachment,
+        pair: Veth,
         addresses: CniResult,
-        (host, pod): (End, End),
         inside: Option<Inside>,
     ) -> Result<Self, Error> {
-        let masquerade = match config.ip_masq {
-            true => addresses.ips.iter().map(|ip| ip.address).collect(),
-            false => Vec::new(),
-        };
-        let mut label = wire::label(request, &attachment.id, masquerade);
+        let mut label = pair.label.clone();
+        if config.ip_masq {
+            label.masquerade = addresses.ips.iter().map(|ip| ip.address).collect();
+        }
         label.cluster = inside;
-        label.mac_check = config.macspoofchk.then_some(pod.mac);
         if config.ipspoofchk {
             label.address_check = addresses.ips.iter().map(|ip| ip.address.ip()).collect();
-            label.address_check.push(link_local(pod.mac));
+            label.address_check.push(link_local(pair.pod.mac));
             if !label.fits() {
                 let count = addresses.ips.len();
                 let why = format!("a Pod with {count} addresses has more than can be remembered for the check");
                 return Err(Error::config("ipspoofchk", true, why));
             }
         }
-        let port =
-            Port { bridge: config.bridge.clone(), hairpin: config.hairpin_mode, isolated: config.port_isolation };
         Ok(Wiring {
             config,
             trunk: config.trunk()?,
             owner: label.owner,
-            veth: Veth { host, pod, mtu: keys::mtu(config.mtu), port: Some(port), label },
+            is_labelled: label == pair.label,
+            veth: Veth { label, ..pair },
             sandbox: attachment.sandbox(),
             addresses,
         })
     }
 
-    /// For ADD: everything, in the order in which it stands on one another.
+    /// Is the node the Pods' gateway?
+    pub fn has_gateway(&self) -> bool {
+        self.config.has_gateway()
+    }
+
+    /// For ADD: everything that stands on the pair, in the order in which it stands on one another.
     pub fn plan(&self) -> Plan {
-        let mut plan = network(self.config);
+        let mut plan = Plan::default();
         // Router advertisements of a Pod must not reach the node's routing.
         let key = format!("net/ipv6/conf/{}/accept_ra", self.config.bridge);
         plan.shared(Sysctls { at: At::Host, settings: vec![Setting::if_there(key, "0")] });
         self.gateways(&mut plan);
-        plan.owned(self.veth.clone());
+        if !self.is_labelled {
+            plan.owned(Relabel { host: self.veth.host.name.clone(), label: self.veth.label.clone() });
+        }
         self.vlans(&mut plan);
         self.spoof_checks(&mut plan);
         if !self.config.disable_container_interface {
@@ -155,7 +157,7 @@ impl<'a> Wiring<'a> {
 
     /// The node's addresses on the bridge, and forwarding for their families.
     fn gateways(&self, plan: &mut Plan) {
-        if !self.config.has_gateway() {
+        if !self.has_gateway() {
             return;
         }
         let ips = &self.addresses.ips;
@@ -199,6 +201,28 @@ impl<'a> Wiring<'a> {
             });
         }
     }
+}
+
+/// The pair of an attachment that is to be made, labelled with as much as is known before IPAM has answered.
+pub fn pair(request: &Request, config: &Config, attachment: &Attachment) -> Result<Veth, Error> {
+    let pod_mac = wire::pod_mac(mac::requested(request)?);
+    let host = End { name: wire::owner(request, &attachment.id).host_end(), mac: Mac::random() };
+    let pod = End { name: attachment.id.ifname.clone(), mac: pod_mac };
+    Ok(pair_of(request, config, attachment, host, pod))
+}
+
+fn pair_of(request: &Request, config: &Config, attachment: &Attachment, host: End, pod: End) -> Veth {
+    let mut label = wire::label(request, &attachment.id, Vec::new());
+    label.mac_check = config.macspoofchk.then_some(pod.mac);
+    let port = Port { bridge: config.bridge.clone(), hairpin: config.hairpin_mode, isolated: config.port_isolation };
+    Veth { host, pod, mtu: keys::mtu(config.mtu), port: Some(port), label }
+}
+
+/// What needs no address, and is made while IPAM looks for one: the bridge, and the pair on it.
+pub fn before_addresses(config: &Config, pair: &Veth) -> Plan {
+    let mut plan = network(config);
+    plan.owned(pair.clone());
+    plan
 }
 
 /// What the network needs before it has any Pod: the bridge, and with a VLAN the node's place in it.

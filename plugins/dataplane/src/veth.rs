@@ -2,15 +2,21 @@
 //!
 //! One message makes the pair, names both ends, gives them their addresses, puts one end into the Pod's namespace, makes
 //! the other a port of the bridge and ups it. A second one, to the node's end, sets what the kernel does not take at
-//! birth: the alias that says whose it is ([`crate::owner::Label`]), and a bridge port's flags. The Pod's end is upped
-//! later, from inside, when its settings and addresses stand.
+//! birth: the alias that says whose it is ([`crate::owner::Label`]), a bridge port's flags, and that a port needs no IPv6
+//! address of its own. The Pod's end is upped later, from inside, when its settings and addresses stand.
+//!
+//! The pair can be made while it is not known yet what else the attachment will own; the alias is written again
+//! ([`Relabel`]) before that is made.
 
 use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{InfoBridgePort, InfoData, InfoPortData, InfoPortKind, InfoVeth};
+use rtnetlink::packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoPortData, InfoPortKind, InfoVeth,
+    LinkAttribute, LinkMessage,
+};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use crate::error::{Error, Result};
@@ -132,8 +138,49 @@ impl Veth {
             let flags = vec![InfoBridgePort::HairpinMode(port.hairpin), InfoBridgePort::Isolated(port.isolated)];
             message = message.set_port_kind(InfoPortKind::Bridge).set_port_data(InfoPortData::BridgePort(flags));
         }
+        let message = message.build();
         let doing = || format!("describing interface {:?}", self.host.name);
-        kernel.route(At::Host).change(RouteNetlinkMessage::NewLink(message.build()), 0, &doing)
+        let describe =
+            |message: LinkMessage| kernel.route(At::Host).change(RouteNetlinkMessage::NewLink(message), 0, &doing);
+        if self.port.is_none() {
+            return describe(message);
+        }
+        match describe(without_own_ipv6(message.clone())) {
+            // There is no IPv6 here, or not on this link (its MTU is too small).
+            Err(error) if error.is(Errno::EAFNOSUPPORT) => describe(message),
+            done => done,
+        }
+    }
+}
+
+/// A port's frames are the bridge's: with an address of its own the kernel would join groups and look for duplicates, on
+/// every port, for nothing.
+fn without_own_ipv6(mut message: LinkMessage) -> LinkMessage {
+    let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![mode]));
+    message
+}
+
+/// The alias of a pair's end on the node, once it is known what else the attachment owns. Goes with the pair.
+#[derive(Clone, Debug)]
+pub struct Relabel {
+    /// The end's name.
+    pub host: String,
+    /// What it is to say.
+    pub label: Label,
+}
+
+impl Object for Relabel {
+    fn ensure(&self, kernel: &Kernel) -> Result<Made> {
+        link::set_alias(kernel, At::Host, &self.host, &self.label.to_string()).map(|()| Made::Already)
+    }
+
+    fn check(&self, _kernel: &Kernel) -> Result<()> {
+        Ok(())
+    }
+
+    fn remove(&self, _kernel: &Kernel) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -12,7 +12,7 @@ use dataplane::Kernel;
 use libcni::plugin::Operator;
 use libcni::{About, Attachment, AttachmentId, CniResult, Command, Error, Kind, Plugin, Request};
 use verbs::cluster::{self, Network};
-use verbs::ipam::{self, Lease};
+use verbs::ipam::{self, Ipam};
 use verbs::routed::{self, Wiring};
 use verbs::{check, keys, mac, removal, status, told, wire};
 
@@ -43,7 +43,8 @@ impl Plugin for RoutedVeth {
         wire::refuse_second(&kernel, request, &attachment.id)?;
         let followed = network.map(|network| network.follow(&kernel, config.ip_masq)).transpose()?;
         let followed = followed.unwrap_or_default();
-        let lease = Lease::take(request, &followed.pod_cidrs)?;
+        let ipam = Ipam::of(request, &followed.pod_cidrs)?;
+        let addresses = ipam.ask()?.answer()?;
         let wish = routed::Wish {
             mtu: keys::mtu(config.mtu),
             masquerade: config.ip_masq,
@@ -51,9 +52,9 @@ impl Plugin for RoutedVeth {
             dns: config.dns,
             mac: mac::requested(request)?,
         };
-        let wired = Wiring::new(request, attachment, lease.result.clone(), wish)
+        let wired = Wiring::new(request, attachment, addresses, wish)
             .and_then(|wiring| routed::wire(wiring, &kernel, request.config.prev_result()?.unwrap_or_default()));
-        wired.map_err(|error| lease.give_back(removal::undo_unanswered(request, attachment, error)))
+        wired.map_err(|error| ipam.give_back(removal::undo_unanswered(request, attachment, error)))
     }
 
     fn check(request: &Request, _config: Config, attachment: &Attachment) -> Result<(), Error> {

@@ -1,45 +1,60 @@
 //! Addresses from IPAM, given back if the attachment fails.
 
 use ipnetwork::IpNetwork;
-use libcni::delegate::Delegate;
+use libcni::delegate::{Delegate, Running};
 use libcni::{CniResult, Command, Error, Request, code};
 
-/// Addresses that IPAM gave and that somebody has to give back.
+/// An attachment's IPAM; without an `ipam` section it is none, and gives no addresses.
 #[derive(Debug)]
-pub struct Lease<'a> {
-    delegate: Option<Delegate<'a>>,
-    /// What IPAM answered; empty without IPAM.
-    pub result: CniResult,
+pub struct Ipam<'a>(Option<Delegate<'a>>);
+
+/// IPAM that is looking for addresses. Dropped unanswered, it is waited for, and what it found is given back.
+#[derive(Debug)]
+#[must_use = "dropped, the addresses are given back: answer() has them"]
+pub struct Asked<'a> {
+    ipam: &'a Ipam<'a>,
+    running: Option<Running<'a>>,
 }
 
-impl<'a> Lease<'a> {
-    /// Asks IPAM for addresses; without an `ipam` section there are none. IPAM that gives none is an error. `pod_cidrs` are
-    /// this node's in the network's node map, or none if that is not known: then IPAM has to look itself.
-    pub fn take(request: &'a Request, pod_cidrs: &[IpNetwork]) -> Result<Self, Error> {
-        let Some(mut delegate) = Delegate::ipam(request).transpose()? else {
-            return Ok(Lease { delegate: None, result: CniResult::default() });
-        };
-        if !pod_cidrs.is_empty() {
+impl<'a> Ipam<'a> {
+    /// Finds the request's. `pod_cidrs` are this node's in the network's node map, or none if that is not known: then
+    /// IPAM has to look itself.
+    pub fn of(request: &'a Request, pod_cidrs: &[IpNetwork]) -> Result<Self, Error> {
+        let mut delegate = Delegate::ipam(request).transpose()?;
+        if let (Some(delegate), false) = (&mut delegate, pod_cidrs.is_empty()) {
             let list: Vec<String> = pod_cidrs.iter().map(IpNetwork::to_string).collect();
             delegate.tell(nodes::POD_CIDRS, list.join(","));
         }
-        let result = delegate.add()?;
-        let lease = Lease { delegate: Some(delegate), result };
-        if lease.result.ips.is_empty() {
-            let error = Error::new(code::PLUGIN_FAILED, "delegate failed", "IPAM gave no address");
-            return Err(lease.give_back(error));
-        }
-        Ok(lease)
+        Ok(Ipam(delegate))
+    }
+
+    /// Asks for addresses; what is done until [`Asked::answer`] is done beside it.
+    pub fn ask(&'a self) -> Result<Asked<'a>, Error> {
+        Ok(Asked { ipam: self, running: self.0.as_ref().map(Delegate::start_add).transpose()? })
     }
 
     /// Gives the addresses back because of `error`, which is returned.
     pub fn give_back(&self, error: Error) -> Error {
-        if let Some(delegate) = &self.delegate
+        if let Some(delegate) = &self.0
             && let Err(undoing) = delegate.call(Command::Del)
         {
             log::error!("undoing: {undoing}");
         }
         error
+    }
+}
+
+impl Asked<'_> {
+    /// Waits for the answer: empty without IPAM. IPAM that gives no address is an error.
+    pub fn answer(self) -> Result<CniResult, Error> {
+        let Some(running) = self.running else { return Ok(CniResult::default()) };
+        let result = running.finish_add()?;
+        match result.ips.is_empty() {
+            true => {
+                Err(self.ipam.give_back(Error::new(code::PLUGIN_FAILED, "delegate failed", "IPAM gave no address")))
+            }
+            false => Ok(result),
+        }
     }
 }
 

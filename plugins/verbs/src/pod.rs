@@ -27,12 +27,12 @@ impl PodInterface<'_> {
             Setting::new(format!("net/ipv4/conf/{}/arp_notify", self.name), "1"),
             // A neighbor on the same link must not hand out addresses and routes.
             Setting::if_there(ipv6("accept_ra"), "0"),
-            Setting::if_there(ipv6("ndisc_notify"), "1"),
         ];
         if !self.detect_duplicates {
             settings.push(Setting::if_there(ipv6("accept_dad"), "0"));
         }
         if result.ips.iter().any(|ip| ip.address.is_ipv6()) {
+            settings.push(Setting::if_there(ipv6("ndisc_notify"), "1"));
             settings.push(Setting::new(ipv6("disable_ipv6"), "0"));
         }
         Sysctls { at: At::Pod, settings }

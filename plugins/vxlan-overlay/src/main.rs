@@ -13,7 +13,7 @@ use dataplane::Kernel;
 use libcni::plugin::Operator;
 use libcni::{About, Attachment, AttachmentId, CniResult, Command, Error, Kind, Plugin, Request};
 use verbs::cluster::{self, Network};
-use verbs::ipam::{self, Lease};
+use verbs::ipam::{self, Ipam};
 use verbs::routed::{self, Wiring};
 use verbs::{check, mac, removal, status, told, wire};
 
@@ -92,7 +92,8 @@ fn add_first(
     wire::refuse_second(kernel, request, &attachment.id)?;
     let followed = network.follow(kernel, config.ip_masq)?;
     let overlay = network.interfaces(kernel)?;
-    let lease = Lease::take(request, &followed.pod_cidrs)?;
+    let ipam = Ipam::of(request, &followed.pod_cidrs)?;
+    let addresses = ipam.ask()?.answer()?;
     let wish = routed::Wish {
         mtu: followed.mtu,
         masquerade: config.ip_masq,
@@ -100,11 +101,11 @@ fn add_first(
         dns: config.dns,
         mac: mac::requested(request)?,
     };
-    let wired = Wiring::new(request, attachment, lease.result.clone(), wish)
+    let wired = Wiring::new(request, attachment, addresses, wish)
         .and_then(|wiring| routed::wire(wiring, kernel, request.config.prev_result()?.unwrap_or_default()));
     let wired = wired.map(|mut result| {
         result.interfaces.extend(overlay);
         result
     });
-    wired.map_err(|error| lease.give_back(removal::undo_unanswered(request, attachment, error)))
+    wired.map_err(|error| ipam.give_back(removal::undo_unanswered(request, attachment, error)))
 }
