@@ -29,6 +29,7 @@ needs=(
     unshare:util-linux
     perl:perl
     strace:strace
+    valgrind:valgrind
     python3:python3-minimal
     /usr/lib/cni/bridge:containernetworking-plugins
     iptables:iptables
