@@ -2,12 +2,15 @@
 //!
 //! The lock is a listening socket with an abstract name: such names belong to the network namespace, so two nodes never
 //! wait for each other, and the kernel frees the name when its holder ends, however it ends. Who finds it taken
-//! connects and waits until the connection breaks, which is when the holder is done.
+//! connects and waits until the connection breaks, which is when the holder is done; of one that does not get done, the
+//! connection says which process it is.
 
 use std::io::{ErrorKind, Read};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::{Duration, Instant};
+
+use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::error::{Error, Result};
 use crate::owner::NetworkTag;
@@ -34,6 +37,7 @@ impl Lock {
             Err(error) => return Err(failed(error)),
         };
         let end = Instant::now() + patience;
+        let mut holder = None;
         loop {
             match UnixListener::bind_addr(&address) {
                 Ok(listener) => return Ok(Lock { _listener: listener }),
@@ -43,28 +47,39 @@ impl Lock {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let words = format!(
-                    "another process has been changing this network for {} s and does not get done (it holds the \
-                     abstract socket @{name}; `ss -xlp` shows who)",
+                    "{} has been changing this network for {} s and does not get done (it holds the abstract socket @{name})",
+                    holder.unwrap_or_else(|| "another process".to_owned()),
                     patience.as_secs()
                 );
                 return Err(Error::Busy(words));
             }
-            wait_for_holder(&address, left);
+            holder = wait_for_holder(&address, left).or(holder);
         }
     }
 }
 
-/// Returns when the holder is gone, or time is up. A holder that is gone already, or one for whom too many wait, gets a
-/// moment: then the name is tried again.
-fn wait_for_holder(address: &SocketAddr, patience: Duration) {
+/// Returns when the holder is gone, or time is up, with its process in words. A holder that is gone already, or one for whom
+/// too many wait, gets a moment: then the name is tried again.
+fn wait_for_holder(address: &SocketAddr, patience: Duration) -> Option<String> {
     const MOMENT: Duration = Duration::from_millis(2);
     match UnixStream::connect_addr(address) {
         Ok(mut connection) => {
             let _ = connection.set_read_timeout(Some(patience));
             let _ = connection.read(&mut [0]);
+            process_behind(&connection)
         }
-        Err(_) => std::thread::sleep(MOMENT),
+        Err(_) => {
+            std::thread::sleep(MOMENT);
+            None
+        }
     }
+}
+
+/// The process that listens at the other end, if it can be seen from here.
+fn process_behind(connection: &UnixStream) -> Option<String> {
+    let pid = getsockopt(connection, sockopt::PeerCredentials).ok()?.pid();
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+    Some(format!("process {pid} ({})", name.trim()))
 }
 
 #[cfg(test)]
@@ -76,7 +91,8 @@ mod tests {
         let name = format!("podwire-test-{}", std::process::id());
         let held = Lock::take_within(&name, PATIENCE).unwrap();
         let error = Lock::take_within(&name, Duration::from_millis(20)).unwrap_err();
-        assert!(error.to_string().contains(&name), "{error}");
+        let holder = format!("process {} (", std::process::id());
+        assert!(error.to_string().contains(&name) && error.to_string().contains(&holder), "{error}");
         std::thread::scope(|scope| {
             let next = scope.spawn(|| Lock::take_within(&name, PATIENCE));
             drop(held);
