@@ -59,6 +59,10 @@ fn a_late_del_leaves_masquerade_to_who_has_the_address_now() {
     network.add(&first);
     // The first Pod dies with its namespace, and its reservation is freed by hand.
     first.netns = None;
+    // The other one leads outside.
+    while crate::veths(&node) > 1 {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
     std::fs::remove_file(node.file("store/bridge-net/10.22.0.77")).unwrap();
     let result = network.add(&second);
     network.del(&first);

@@ -16,6 +16,7 @@ pub mod error;
 pub mod forward_policy;
 pub mod kernel;
 pub mod link;
+pub mod living;
 pub mod lock;
 pub mod mac;
 pub mod masquerade;

@@ -29,10 +29,10 @@ use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey, Register, Verd
 use crate::cluster::{self, Inside};
 use crate::error::Result;
 use crate::kernel::{At, Kernel, changed};
-use crate::link;
 use crate::nft::{self, BaseChain, Element, Expression, Table, Transaction};
 use crate::owner::{Label, Owner};
 use crate::plan::{Made, Object};
+use crate::{link, living};
 
 pub(crate) const INET: Table = Table(NetfilterProtoFamily::Inet);
 const CHAIN: &str = "postrouting";
@@ -134,10 +134,14 @@ impl Masquerade {
         self.inside.as_ref().map_or_else(|| leave_chain(address), |inside| cluster::chain(inside.network))
     }
 
-    /// The address has an element: of a Pod that went without DEL, for IPAM gave the address to us now.
+    /// The address has an element: of a Pod that went without DEL, for IPAM gave the address to us now. Of one that lives
+    /// it is not taken.
     fn take_over(&self, kernel: &Kernel) -> Result<()> {
         for address in &self.addresses {
             if let Some(element) = INET.element(kernel, map_of(address), &key(address))? {
+                if let Some(other) = element.owner.filter(|owner| *owner != self.owner) {
+                    living::refuse_address_of(kernel, other, address.ip())?;
+                }
                 INET.remove_element(kernel, map_of(address), element)?;
             }
         }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
-use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE};
+use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
     RouteType,
@@ -13,8 +13,8 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::error::Result;
 use crate::kernel::{At, Kernel, changed};
-use crate::link;
 use crate::plan::{Made, Object};
+use crate::{link, living};
 
 /// Who made a route or a neighbor entry (rtm_protocol, NDA_PROTOCOL): ours towards other nodes say this number, which
 /// `ip route` shows as `proto 112`. Of include/uapi/linux/rtnetlink.h's numbers it is one that nobody else has.
@@ -54,7 +54,7 @@ pub struct Options {
     pub protocol: Option<u8>,
     /// Source address to prefer.
     pub source: Option<IpAddr>,
-    /// Take the place of a route that is there already: what it leads to has moved.
+    /// Take the place of a route that is there already: what it leads to has moved. [`crate::living`] if it has not.
     pub replace: bool,
 }
 
@@ -63,10 +63,19 @@ impl Object for Route {
         let index = link::index(kernel, self.at, &self.link)?;
         let message = RouteNetlinkMessage::NewRoute(self.message(index));
         let doing = || format!("adding {}", self.words());
+        if self.options.replace {
+            let made = match kernel.route(self.at).change(message.clone(), NLM_F_CREATE | NLM_F_EXCL, &doing) {
+                Err(error) if error.is(Errno::EEXIST) => {
+                    self.refuse_living(kernel, index)?;
+                    kernel.route(self.at).change(message, NLM_F_CREATE | NLM_F_REPLACE, &doing)
+                }
+                other => other,
+            };
+            return made.map(|()| Made::New);
+        }
         // A second interface of a Pod has its own default route behind the first's: when the first is deleted, it
         // stands in. The very same route is still refused as existing.
-        let flags = NLM_F_CREATE | if self.options.replace { NLM_F_REPLACE } else { NLM_F_APPEND };
-        match kernel.route(self.at).change(message, flags, &doing) {
+        match kernel.route(self.at).change(message, NLM_F_CREATE | NLM_F_APPEND, &doing) {
             Ok(()) => Ok(Made::New),
             Err(error) if error.is(Errno::EEXIST) => Ok(Made::Already),
             Err(error) => Err(error),
@@ -91,6 +100,14 @@ impl Object for Route {
 }
 
 impl Route {
+    /// Does it lead to another Pod, which lives?
+    fn refuse_living(&self, kernel: &Kernel, own: u32) -> Result<()> {
+        let there = dump(kernel, self.at, self.dst.is_ipv4(), None, self.options.protocol)?;
+        let same = there.iter().filter(|route| destination(route) == Some(self.dst));
+        let mut links = same.filter_map(|route| next_hop(route).1).filter(|link| *link != own);
+        links.try_for_each(|link| living::refuse_address_on(kernel, link, self.dst.ip()))
+    }
+
     fn words(&self) -> String {
         let via = self.gateway.map(|gateway| format!(" via {gateway}")).unwrap_or_default();
         format!("route to {}{via} by interface {:?} {}", self.dst, self.link, self.at.words())
