@@ -35,7 +35,7 @@ pub fn boot() -> u128 {
 }
 
 /// A boot ID as a number: 32 hexadecimal digits with hyphens between.
-fn boot_number(text: &str) -> Option<u128> {
+pub fn boot_number(text: &str) -> Option<u128> {
     let digits: String = text.trim().chars().filter(|&character| character != '-').collect();
     u128::from_str_radix(&digits, 16).ok().filter(|&number| number != 0 && digits.len() == 32)
 }
