@@ -16,10 +16,34 @@ use serde_path_to_error::Segment;
 use crate::error::{Error, code};
 use crate::invocation::{AttachmentId, identifier_fault};
 use crate::result::CniResult;
+use crate::value::{MOST_VALUES, Room};
 use crate::version::Version;
 
 /// The largest configuration that is read, in bytes. Inline node maps of thousands of nodes fit many times over.
 pub const MAX_BYTES: u64 = 16 << 20;
+
+/// How large a configuration may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// ADD and STATUS: 16 MiB, and half a million JSON values.
+    Usual,
+    /// CHECK, DEL, GC: four times that. To what ADD took comes its result, and what was added must be removable.
+    WithResult,
+}
+
+impl Size {
+    fn bytes(self) -> u64 {
+        self.times() * MAX_BYTES
+    }
+
+    fn values(self) -> usize {
+        self.times() as usize * MOST_VALUES
+    }
+
+    fn times(self) -> u64 {
+        if self == Size::Usual { 1 } else { 4 }
+    }
+}
 
 /// One plugin's configuration, as the runtime derived it.
 #[derive(Clone, Debug)]
@@ -37,25 +61,22 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads all of `input`: code 5 if it can't be read, 6 if it is not a JSON object.
-    pub fn read_bytes(input: &mut dyn Read) -> Result<Vec<u8>, Error> {
-        let mut bytes = Vec::new();
+    /// Reads all of `input`: code 5 if it can't be read, 6 if it is more than `size` allows.
+    pub fn read_bytes(input: &mut dyn Read, size: Size) -> Result<Vec<u8>, Error> {
+        let (mut bytes, most) = (Vec::new(), size.bytes());
         input
-            .take(MAX_BYTES + 1)
+            .take(most + 1)
             .read_to_end(&mut bytes)
             .map_err(|error| Error::io("network configuration on stdin", error))?;
-        if bytes.len() as u64 > MAX_BYTES {
-            return Err(Error::decode(
-                "network configuration on stdin",
-                format!("larger than {} MiB", MAX_BYTES >> 20),
-            ));
+        match bytes.len() as u64 > most {
+            true => Err(Error::decode("network configuration on stdin", format!("larger than {} MiB", most >> 20))),
+            false => Ok(bytes),
         }
-        Ok(bytes)
     }
 
     /// The JSON object in `bytes`. The error says line and column (code 6).
     pub fn decode(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
-        Document::decode(bytes, &[]).map(|document| document.object)
+        Document::decode(bytes, &[], Size::Usual).map(|document| document.object)
     }
 
     /// Checks what every command needs: the network's name. `version` is known by then.
@@ -67,7 +88,7 @@ impl Config {
             None => return Err(Error::config("name", "missing", "the network needs a name")),
         };
         if let Some(fault) = identifier_fault(&name) {
-            return Err(Error::config("name", format!("{name:?}"), fault));
+            return Err(Error::config("name", shorten(&Value::String(name)), fault));
         }
         Ok(Config { bytes, object, texts, name, version })
     }
@@ -151,17 +172,23 @@ pub struct Document {
 
 impl Document {
     /// Decodes `bytes` with the values of the keys `as_text` as they came. The error says line and column (code 6).
-    pub fn decode(bytes: &[u8], as_text: &'static [&'static str]) -> Result<Self, Error> {
+    pub fn decode(bytes: &[u8], as_text: &'static [&'static str], size: Size) -> Result<Self, Error> {
         let mut json = serde_json::Deserializer::from_slice(bytes);
-        let document = json.deserialize_map(Keeping(as_text)).and_then(|document| json.end().map(|()| document));
+        let document = json
+            .deserialize_map(Keeping { as_text, room: &Room::new(size.values()) })
+            .and_then(|document| json.end().map(|()| document));
         document.map_err(|error| Error::decode("network configuration on stdin", error))
     }
 }
 
 /// Reads an object, keeping the values of these keys as text. Of a key that is there twice the last one counts.
-struct Keeping(&'static [&'static str]);
+struct Keeping<'a> {
+    as_text: &'static [&'static str],
+    /// For all that is not kept as text.
+    room: &'a Room,
+}
 
-impl<'de> Visitor<'de> for Keeping {
+impl<'de> Visitor<'de> for Keeping<'_> {
     type Value = Document;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,12 +198,12 @@ impl<'de> Visitor<'de> for Keeping {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
         let mut document = Document { object: Map::new(), texts: Vec::new() };
         while let Some(key) = map.next_key::<String>()? {
-            match self.0.iter().find(|name| **name == key) {
+            match self.as_text.iter().find(|name| **name == key) {
                 Some(&name) => {
                     document.texts.retain(|(earlier, _)| *earlier != name);
                     document.texts.push((name, map.next_value()?));
                 }
-                None => drop(document.object.insert(key, map.next_value()?)),
+                None => drop(document.object.insert(key, map.next_value_seed(self.room)?)),
             }
         }
         Ok(document)
@@ -222,7 +249,7 @@ mod tests {
     use serde::Deserialize;
 
     fn config(text: &str) -> Result<Config, Error> {
-        let document = Document::decode(text.as_bytes(), &["long"])?;
+        let document = Document::decode(text.as_bytes(), &["long"], Size::Usual)?;
         let version = Config::version_of(&document.object)?;
         Config::new(text.as_bytes().to_vec(), document, version)
     }

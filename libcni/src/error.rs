@@ -60,6 +60,10 @@ pub struct Error {
     pub details: String,
 }
 
+/// The longest message and the longest details that a document holds, in bytes: an error that quotes what somebody sent need not
+/// send all of it back.
+const MOST_TEXT: usize = 32 << 10;
+
 /// The error document (spec section 5).
 #[derive(Serialize, Deserialize)]
 struct Document {
@@ -106,13 +110,13 @@ impl Error {
         self
     }
 
-    /// The error document, on one line.
+    /// The error document, on one line. Of a very long message or details the beginning is in it.
     pub fn to_json(&self, version: Version) -> String {
         let document = Document {
             cni_version: version.as_str().to_owned(),
             code: self.code,
-            msg: self.msg.clone(),
-            details: self.details.clone(),
+            msg: beginning(&self.msg),
+            details: beginning(&self.details),
         };
         serde_json::to_string(&document).expect("an error document is strings and a number")
     }
@@ -134,9 +138,25 @@ impl Error {
     }
 }
 
+/// As much of a text as a document holds.
+fn beginning(text: &str) -> String {
+    if text.len() <= MOST_TEXT {
+        return text.to_owned();
+    }
+    let end = (0..=MOST_TEXT).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    format!("{}…", &text[..end])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_document_holds_the_beginning_of_what_is_too_long() {
+        let text = Error::io("x", "ä".repeat(MOST_TEXT)).to_json(Version::LATEST);
+        assert!(text.len() < MOST_TEXT + 200, "{}", text.len());
+        assert!(Error::from_json(text.as_bytes()).unwrap().details.ends_with("ä…"));
+    }
 
     #[test]
     fn the_document_holds_what_the_error_says() {

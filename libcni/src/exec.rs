@@ -122,7 +122,7 @@ pub(crate) fn read_result(answer: &[u8], version: Version) -> Result<(Value, Cni
     if answer.iter().all(u8::is_ascii_whitespace) {
         return Err(Error::decode("result", "stdout is empty, where an ADD that succeeds prints its result"));
     }
-    let value = serde_json::from_slice(answer)
+    let value = crate::value::from_slice(answer)
         .map_err(|error| Error::decode("result", format!("{error}; stdout: {}", excerpt(answer))))?;
     let result = CniResult::from_value(&value, version).map_err(|error| error.context("result"))?;
     Ok((value, result))

@@ -243,11 +243,16 @@ pub fn identifier_fault(text: &str) -> Option<&'static str> {
 }
 
 /// What is wrong with an interface name, if anything: the kernel's `dev_valid_name` (net/core/dev.c), 1–15 bytes,
-/// no `/`, no `:`, no white space, not `.` or `..`.
+/// no `/`, no `:`, no white space, not `.` or `..`. No `%` either, which asks the kernel for a number (`eth%d`), and neither `all`
+/// nor `default`, which are directories of settings (net/ipv4/devinet.c, `sysctl_dev_name_is_allowed`).
 pub fn ifname_fault(text: &str) -> Option<&'static str> {
     match text {
         "" => Some("is empty"),
         "." | ".." => Some("is a directory's name"),
+        "all" | "default" => Some("stands for every interface in /proc/sys, so none can be called so"),
+        _ if text.contains('%') => {
+            Some("has a '%', which asks the kernel for a number: the interface would have another name")
+        }
         _ if text.len() > 15 => Some("is longer than 15 bytes"),
         // 0x0b is white space to the kernel (isspace) but not to Rust's is_ascii_whitespace.
         _ if text.bytes().any(|b| b.is_ascii_whitespace() || matches!(b, b'/' | b':' | 0x0b | 0)) => {
@@ -309,7 +314,7 @@ mod tests {
         for bad in ["../x", "x/y", ".x", "-x", "x y", "x\n", "ä"] {
             assert_eq!(with("CNI_CONTAINERID", bad).unwrap_err().code, code::INVALID_ENVIRONMENT, "{bad:?}");
         }
-        for bad in [".", "..", "a/b", "a:b", "a b", "a\tb", "abcdefghijklmnop"] {
+        for bad in [".", "..", "a/b", "a:b", "a b", "a\tb", "abcdefghijklmnop", "eth%d", "%", "all", "default"] {
             assert_eq!(with("CNI_IFNAME", bad).unwrap_err().code, code::INVALID_ENVIRONMENT, "{bad:?}");
         }
         assert!(with("CNI_IFNAME", "abcdefghijklmno").is_ok());

@@ -13,13 +13,17 @@ pub mod config;
 pub mod delegate;
 pub mod error;
 mod exec;
+pub mod file;
 pub mod invocation;
 mod netns;
 pub mod plugin;
+#[cfg(test)]
+mod properties;
 pub mod result;
 pub mod runtime;
 #[cfg(test)]
 mod testing;
+mod value;
 pub mod version;
 
 pub use config::Config;

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::config::{Config, Document};
+use crate::config::{Config, Document, Size};
 use crate::error::{Error, code};
 use crate::invocation::{Attachment, AttachmentId, Command, Invocation, Lookup};
 use crate::netns::Netns;
@@ -244,7 +244,7 @@ fn requests_of<P: Plugin>(file: &Path) -> Result<Vec<Request>, Error> {
         return Err(Error::new(code::INVALID_CONFIG, "invalid network configuration", details));
     }
     let request = |bytes: Vec<u8>| {
-        let document = Document::decode(&bytes, P::AS_TEXT)?;
+        let document = Document::decode(&bytes, P::AS_TEXT, Size::Usual)?;
         Ok(Request { config: Config::new(bytes, document, list.version)?, invocation: Invocation::by_hand() })
     };
     configurations.into_iter().map(request).collect()
@@ -295,11 +295,15 @@ enum Output {
 fn run<P: Plugin>(lookup: Lookup, input: &mut dyn Read, version: &mut Version) -> Result<Output, Error> {
     let Some(invocation) = Invocation::read(lookup)? else { return Ok(Output::Introduction) };
     let command = invocation.command;
-    let bytes = Config::read_bytes(input)?;
+    let size = match command {
+        Command::Check | Command::Del | Command::Gc => Size::WithResult,
+        Command::Add | Command::Status | Command::Version => Size::Usual,
+    };
+    let bytes = Config::read_bytes(input, size)?;
     if command == Command::Version {
         return version_answer(&bytes).map(Output::Document);
     }
-    let document = Document::decode(&bytes, P::AS_TEXT)?;
+    let document = Document::decode(&bytes, P::AS_TEXT, size)?;
     *version = match Config::version_of(&document.object) {
         Ok(version) => version,
         // What was added must be removable, also when the version was edited into nonsense since.

@@ -3,6 +3,7 @@
 //! The types take what JSON says; [`Settings::resolve`] checks it whole, before anything is touched. An error is
 //! code 7 and names the key by its path. DEL and GC read nothing but `ipam.dataDir`: [`data_dir`].
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -177,6 +178,12 @@ fn or_default(data_dir: Option<&str>) -> PathBuf {
     data_dir.filter(|path| !path.is_empty()).unwrap_or(DEFAULT_DATA_DIR).into()
 }
 
+/// More ranges than this are nobody's on one node. Each is compared with every other.
+const MOST_RANGES: usize = 4096;
+
+/// A Pod gets an address from each set, and each is a file.
+const MOST_SETS: usize = 256;
+
 /// The range sets in their order: the runtime's first, then the one of the top-level keys, then `ipam.ranges`; if there
 /// are none, those of this node in the node map. The one place that says where ranges come from.
 fn range_sets(request: &Request, config: &HostLocal, ipam: &Ipam) -> Result<Vec<RangeSet>, Error> {
@@ -200,6 +207,8 @@ fn range_sets(request: &Request, config: &HostLocal, ipam: &Ipam) -> Result<Vec<
         let why = "no addresses to give: set ipam.ranges, ipam.subnet, runtimeConfig.ipRanges, or a node map (nodes)";
         return Err(Error::config("ipam.ranges", "missing", why));
     }
+    require_few(named.len(), MOST_SETS, "range sets", "ipam.ranges")?;
+    require_few(named.iter().map(|(_, set)| set.0.len()).sum(), MOST_RANGES, "ranges", "ipam.ranges")?;
     for (index, (key, set)) in named.iter().enumerate() {
         if let Some((other, _)) = named[..index].iter().find(|(_, earlier)| earlier.overlaps(set)) {
             return Err(Error::config(key, set, format!("overlaps with {other}")));
@@ -273,7 +282,15 @@ fn read_sets(sets: &[Vec<RangeKeys>], at: &str, named: &mut Vec<(String, RangeSe
     Ok(())
 }
 
+fn require_few(count: usize, most: usize, what: &str, at: &str) -> Result<(), Error> {
+    match count > most {
+        true => Err(Error::config(at, format!("{count} {what}"), format!("at most {most} are served"))),
+        false => Ok(()),
+    }
+}
+
 fn range_set(ranges: &[RangeKeys], at: &str) -> Result<RangeSet, Error> {
+    require_few(ranges.len(), MOST_RANGES, "ranges", at)?;
     let mut set: Vec<Range> = Vec::with_capacity(ranges.len());
     for (index, keys) in ranges.iter().enumerate() {
         let key = format!("{at}[{index}]");
@@ -330,13 +347,9 @@ fn requested_addresses(request: &Request, config: &HostLocal) -> Result<Vec<(Str
         all.extend(address_in_cni_args(request)?.map(|address| ("CNI_ARGS IP".to_owned(), address)));
     }
     all.extend(keyed("runtimeConfig.ips", runtime));
-    let mut wishes: Vec<(String, IpAddr)> = Vec::new();
-    for (key, address) in all {
-        if wishes.iter().all(|(_, earlier)| *earlier != address) {
-            wishes.push((key, address));
-        }
-    }
-    Ok(wishes)
+    let mut seen = HashSet::new();
+    all.retain(|(_, address)| seen.insert(*address));
+    Ok(all)
 }
 
 /// `IP=` in `CNI_ARGS`. Other pairs are somebody else's.

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use libcni::Error;
@@ -177,8 +177,12 @@ impl Directory {
             Err(error) => return Err(self.error(name, error)),
         };
         let io = |error: std::io::Error| Error::io(self.path.join(name).display(), error);
+        let there = file.metadata().map_err(io)?;
+        if there.nlink() != 1 {
+            return Err(io(std::io::Error::other("has another name too (a hard link), perhaps elsewhere; remove it")));
+        }
         file.write_all_at(text.as_bytes(), 0).map_err(io)?;
-        if file.metadata().map_err(io)?.len() != text.len() as u64 {
+        if there.len() != text.len() as u64 {
             file.set_len(text.len() as u64).map_err(io)?;
         }
         Ok(())
@@ -293,7 +297,7 @@ pub struct Draft {
 }
 
 /// The address that a file's name is, if it is one as both programs write it.
-fn named_address(name: &CStr) -> Option<IpAddr> {
+pub fn named_address(name: &CStr) -> Option<IpAddr> {
     // Most other names end here.
     let text = name.to_str().ok()?;
     if !text.starts_with(|first: char| first.is_ascii_hexdigit() || first == ':') {

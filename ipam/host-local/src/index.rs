@@ -360,16 +360,18 @@ impl Header {
     fn decode(bytes: &[u8; HEADER]) -> Option<Self> {
         let sum = u64::from_le_bytes(field(bytes, 16));
         let buckets = u32::from_le_bytes(field(bytes, 56));
+        let count = u64::from_le_bytes(field(bytes, 64));
         let sound = bytes.starts_with(MAGIC)
             && sum == XxHash64::oneshot(0, &bytes[24..])
             && buckets.is_power_of_two()
-            && (FEWEST_BUCKETS..=MOST_BUCKETS).contains(&buckets);
+            && (FEWEST_BUCKETS..=MOST_BUCKETS).contains(&buckets)
+            && count <= u64::from(buckets) * ENTRIES as u64;
         sound.then(|| Header {
             boot: u128::from_le_bytes(field(bytes, 24)),
             signature: i64::from_le_bytes(field(bytes, 40)),
             directory: u64::from_le_bytes(field(bytes, 48)),
             unverified: bytes[60] != 0,
-            count: u64::from_le_bytes(field(bytes, 64)),
+            count,
             buckets,
         })
     }

@@ -22,6 +22,8 @@ pub mod directory;
 mod guard;
 pub mod index;
 mod lock;
+#[cfg(test)]
+mod properties;
 pub mod range;
 pub mod reservation;
 pub mod resolv;

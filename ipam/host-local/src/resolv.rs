@@ -7,15 +7,14 @@ const MAX_BYTES: u64 = 1 << 20;
 
 /// Reads the file at `path` (code 5, naming it, if it can't be read).
 pub fn read(path: &str) -> Result<Dns, Error> {
-    use std::io::Read;
     let io = |error: std::io::Error| Error::io(format!("resolvConf {path}"), error);
-    let mut text = String::new();
-    std::fs::File::open(path).map_err(io)?.take(MAX_BYTES).read_to_string(&mut text).map_err(io)?;
-    Ok(parse(&text))
+    let bytes = libcni::file::read(path.as_ref(), MAX_BYTES).map_err(io)?;
+    let text = std::str::from_utf8(&bytes).map_err(|error| Error::io(format!("resolvConf {path}"), error))?;
+    Ok(parse(text))
 }
 
 /// `nameserver`, `domain`, `search` and `options`; other lines say nothing to a Pod.
-fn parse(text: &str) -> Dns {
+pub fn parse(text: &str) -> Dns {
     let mut dns = Dns::default();
     for line in text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';'])) {
         let mut words = line.split_whitespace().map(str::to_owned);

@@ -15,6 +15,8 @@
 mod cluster;
 mod error;
 mod map;
+#[cfg(test)]
+mod properties;
 mod source;
 
 pub use cluster::{Cluster, Family};
@@ -28,11 +30,11 @@ pub const POD_CIDRS: &str = "CNI_PODWIRE_POD_CIDRS";
 
 #[cfg(test)]
 mod testing {
-    use libcni::config::{Config, Document};
+    use libcni::config::{Config, Document, Size};
 
     /// A configuration as a plugin with a node map has it.
     pub fn config(text: &str) -> Config {
-        let mut document = Document::decode(text.as_bytes(), crate::AS_TEXT).unwrap();
+        let mut document = Document::decode(text.as_bytes(), crate::AS_TEXT, Size::Usual).unwrap();
         document.object.insert("name".into(), "n".into());
         Config::new(text.into(), document, libcni::Version::LATEST).unwrap()
     }

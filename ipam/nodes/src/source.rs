@@ -83,7 +83,7 @@ impl Source {
                 if !path.is_absolute() {
                     return refuse("not an absolute path");
                 }
-                match read_file(&path) {
+                match libcni::file::read(&path, MAX_BYTES) {
                     Ok(text) => Ok(Source { path: Some(path), text }),
                     Err(source) => Err(Error::Unreadable { path, source }),
                 }
@@ -109,16 +109,6 @@ impl Source {
 
 /// The largest map that is read, in bytes: a hundred thousand nodes fit.
 const MAX_BYTES: u64 = 16 << 20;
-
-fn read_file(path: &std::path::Path) -> std::io::Result<Vec<u8>> {
-    use std::io::Read;
-    let mut text = Vec::new();
-    std::fs::File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(std::io::Error::other(format!("larger than {} MiB", MAX_BYTES >> 20)));
-    }
-    Ok(text)
-}
 
 /// Decodes the whole text; the error says where, and in which key.
 fn decode<T: DeserializeOwned>(text: &[u8], place: &str) -> Result<T, Error> {

@@ -14,6 +14,9 @@ const COMMON: [&str; 9] =
 /// Shorter names are near to too many others.
 const SHORTEST: usize = 6;
 
+/// More letters that are wrong, missing, too many or swapped make it another word.
+const MOST_SLIPS: usize = 2;
+
 /// Each suspicious key, by its path, with what was probably meant. An IPAM plugin is responsible for the keys of `ipam`
 /// alone: the rest is its caller's.
 pub fn suspicious(about: &About, kind: Kind, config: &Map<String, Value>) -> Vec<(String, String)> {
@@ -31,5 +34,7 @@ pub fn suspicious(about: &About, kind: Kind, config: &Map<String, Value>) -> Vec
 }
 
 fn is_near(key: &str, name: &str) -> bool {
-    key.eq_ignore_ascii_case(name) || name.len() >= SHORTEST && strsim::osa_distance(key, name) <= 2
+    // A key much longer is not looked at: comparing takes as long as both are.
+    let is_comparable = name.len() >= SHORTEST && key.len().abs_diff(name.len()) <= 2 * MOST_SLIPS;
+    key.eq_ignore_ascii_case(name) || is_comparable && strsim::osa_distance(key, name) <= MOST_SLIPS
 }

@@ -7,9 +7,8 @@
 //! A file appears whole or not at all: it is written beside the folder, where nobody looks for results, and renamed
 //! into it. The folder itself is the lock that keeps GC apart from ADD and DEL.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -20,13 +19,18 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::chain::Parameters;
+use super::folder::Folder;
 use crate::error::{Error, code};
 use crate::invocation::{AttachmentId, identifier_fault, ifname_fault};
+use crate::value;
 
 /// Where the Go libcni keeps its results.
 pub const DEFAULT_DIR: &str = "/var/lib/cni";
 
 const KIND: &str = "cniCacheV1";
+
+/// What file systems take as a name (NAME_MAX of include/uapi/linux/limits.h), in bytes.
+const LONGEST_NAME: usize = 255;
 
 /// A directory of results.
 #[derive(Clone, Debug)]
@@ -87,21 +91,27 @@ impl Cache {
     /// Remembers an ADD. What was remembered of the same attachment before is replaced.
     pub fn put(&self, cached: &Cached) -> Result<(), Error> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let file = self.file(&cached.network, &cached.parameters.id)?;
+        let name = self.name(&cached.network, &cached.parameters.id)?;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let beside = self.directory.join(format!(".result-{}-{count}", std::process::id()));
-        let written = self.make().and_then(|_| write_private(&beside, &Document::from(cached).to_bytes()));
-        written.and_then(|()| std::fs::rename(&beside, &file)).map_err(|error| {
-            let _ = std::fs::remove_file(&beside);
-            Error::io(format!("remembering the result in {}", file.display()), error)
+        let beside = format!(".result-{}-{count}", std::process::id());
+        let write = || {
+            let results = Folder::create(&self.results())?;
+            Folder::base(&self.directory)?.write_into(&results, &name, &beside, &Document::from(cached).to_bytes())
+        };
+        write().map_err(|error: std::io::Error| {
+            Error::io(format!("remembering the result in {}", self.results().join(&name).display()), error)
         })
     }
 
     /// What is remembered of an attachment. Code 6 if its file can't be understood.
     pub fn get(&self, network: &str, id: &AttachmentId) -> Result<Option<Cached>, Error> {
-        let file = self.file(network, id)?;
-        let Some(bytes) = read(&file)? else { return Ok(None) };
-        let cached = Document::parse(&bytes).map_err(|error| error.context(file.display()))?;
+        let name = self.name(network, id)?;
+        let path = self.results().join(&name);
+        let Some(results) = self.open()? else { return Ok(None) };
+        let Some(bytes) = results.read(&name).map_err(|error| Error::io(path.display(), error))? else {
+            return Ok(None);
+        };
+        let cached = Document::parse(&bytes).map_err(|error| error.context(path.display()))?;
         Ok(Some(cached.unwrap_or_else(|result| Cached {
             network: network.to_owned(),
             parameters: Parameters { id: id.clone(), ..Parameters::default() },
@@ -112,11 +122,9 @@ impl Cache {
 
     /// Forgets an attachment; nothing to forget is fine.
     pub fn remove(&self, network: &str, id: &AttachmentId) -> Result<(), Error> {
-        let file = self.file(network, id)?;
-        match std::fs::remove_file(&file) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::io(file.display(), error)),
-            _ => Ok(()),
-        }
+        let name = self.name(network, id)?;
+        let Some(results) = self.open()? else { return Ok(()) };
+        results.remove(&name).map_err(|error| Error::io(self.results().join(&name).display(), error))
     }
 
     /// Every attachment of `network`, in the order of their files' names.
@@ -125,24 +133,23 @@ impl Cache {
     /// the answer for complete would take addresses from Pods that live.
     pub fn attachments(&self, network: &str) -> Result<Vec<Cached>, Error> {
         let folder = self.results();
-        let io = |error| Error::io(folder.display(), error);
-        let entries = match std::fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(io(error)),
-        };
-        let mut files =
-            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>().map_err(io)?;
-        files.sort();
+        let Some(results) = self.open()? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
-        for file in files {
-            let Some(bytes) = read(&file)? else { continue };
+        for name in results.names().map_err(|error| Error::io(folder.display(), error))? {
+            let path = folder.join(&name);
+            let read = results.read(&name).map_err(|error| Error::io(path.display(), error));
+            let may_be_of_it = name.starts_with(&format!("{network}-"));
+            let bytes = match read {
+                Ok(Some(bytes)) => bytes,
+                Err(error) if may_be_of_it => return Err(error),
+                Ok(None) | Err(_) => continue,
+            };
             match Document::parse(&bytes) {
                 Ok(Ok(cached)) if cached.network == network => found.push(cached),
                 Ok(Ok(_)) => {}
-                _ if !starts_with(&file, network) => {}
-                Ok(Err(_)) => return Err(unclear(&file, "a result without the attachment's parameters")),
-                Err(error) => return Err(unclear(&file, &error.details)),
+                _ if !may_be_of_it => {}
+                Ok(Err(_)) => return Err(unclear(&path, "a result without the attachment's parameters")),
+                Err(error) => return Err(unclear(&path, &error.details)),
             }
         }
         Ok(found)
@@ -151,17 +158,17 @@ impl Cache {
     /// Keeps GC (`exclusive`) apart from ADD and DEL, until dropped: no ADD or DEL may be under way when
     /// GC is called (spec section 3, "Lifecycle & Ordering"). Programs that do not take the lock are not kept apart.
     pub(super) fn lock(&self, exclusive: bool) -> Result<File, Error> {
-        let lock = |path: &Path| {
-            let directory = File::open(path)?;
+        let lock = |folder: Folder| {
+            let directory = folder.into_file();
             if exclusive { directory.lock_exclusive() } else { FileExt::lock_shared(&directory) }?;
             Ok(directory)
         };
         let take = || {
-            self.make()?;
+            let results = Folder::create(&self.results())?;
             // A gate before the lock, passed by all and kept shut by GC until it has the lock: else one ADD after another, each
             // beginning before the last has ended, would keep GC waiting for ever.
-            let _gate = lock(&self.directory)?;
-            lock(&self.results())
+            let _gate = lock(Folder::base(&self.directory)?)?;
+            lock(results)
         };
         take().map_err(|error: std::io::Error| Error::io(format!("locking {}", self.results().display()), error))
     }
@@ -170,12 +177,17 @@ impl Cache {
         self.directory.join("results")
     }
 
-    fn make(&self) -> std::io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(self.results())
+    /// The folder of results; `None` if nothing was ever put into it.
+    fn open(&self) -> Result<Option<Folder>, Error> {
+        match Folder::open(&self.results()) {
+            Ok(folder) => Ok(Some(folder)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io(self.results().display(), error)),
+        }
     }
 
-    /// The file of an attachment; code 7 if its names are none.
-    pub(super) fn file(&self, network: &str, id: &AttachmentId) -> Result<PathBuf, Error> {
+    /// The name of an attachment's file; code 7 if its names are none, or too long together.
+    pub(super) fn name(&self, network: &str, id: &AttachmentId) -> Result<String, Error> {
         let faults = [
             ("network", network, identifier_fault(network)),
             ("container ID", &id.container_id, identifier_fault(&id.container_id)),
@@ -186,7 +198,12 @@ impl Cache {
                 return Err(Error::new(code::INVALID_CONFIG, "invalid attachment", format!("{what} {text:?} {fault}")));
             }
         }
-        Ok(self.results().join(format!("{network}-{}-{}", id.container_id, id.ifname)))
+        let name = format!("{network}-{}-{}", id.container_id, id.ifname);
+        if name.len() > LONGEST_NAME {
+            let why = format!("{name:?}, by which its result is remembered, is longer than {LONGEST_NAME} bytes");
+            return Err(Error::new(code::INVALID_CONFIG, "invalid attachment", why));
+        }
+        Ok(name)
     }
 }
 
@@ -215,7 +232,7 @@ impl Document {
     /// What a file holds: an attachment, or (the inner error) an old file's bare result.
     fn parse(bytes: &[u8]) -> Result<Result<Cached, Value>, Error> {
         let bad = |error: &dyn std::fmt::Display| Error::decode("cached result", error);
-        let value: Value = serde_json::from_slice(bytes).map_err(|error| bad(&error))?;
+        let value: Value = value::from_slice_within(2 * value::MOST_VALUES, bytes).map_err(|error| bad(&error))?;
         if value.get("kind").is_none()
             && (value.get("ips").is_some() || value.get("ip4").is_some() || value.get("ip6").is_some())
         {
@@ -242,24 +259,6 @@ fn sandbox(result: &Value, ifname: &str) -> Option<PathBuf> {
     let interfaces = result.get("interfaces")?.as_array()?;
     let interface = interfaces.iter().find(|interface| interface["name"] == ifname)?;
     interface["sandbox"].as_str().filter(|path| !path.is_empty()).map(PathBuf::from)
-}
-
-fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(path)?.write_all(bytes)
-}
-
-fn read(file: &Path) -> Result<Option<Vec<u8>>, Error> {
-    match std::fs::read(file) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::io(file.display(), error)),
-    }
-}
-
-fn starts_with(file: &Path, network: &str) -> bool {
-    file.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{network}-")))
 }
 
 fn unclear(file: &Path, why: &str) -> Error {

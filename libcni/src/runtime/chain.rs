@@ -57,7 +57,7 @@ impl Runtime {
     /// only it knows that the attachment did not exist before.
     pub fn add(&self, list: &NetworkList, parameters: &Parameters) -> Result<CniResult, Error> {
         // What could not be remembered must not be added.
-        self.cache.file(&list.name, &parameters.id)?;
+        self.cache.name(&list.name, &parameters.id)?;
         // A plugin that is not there is better found before the first has run than after.
         for plugin in &list.plugins {
             exec::find(&plugin.plugin_type, &self.path).map_err(|error| failed(plugin, Command::Add, error))?;
@@ -171,7 +171,7 @@ impl Runtime {
         let input = json!({ "cniVersion": Version::LATEST }).to_string();
         let answer = exec::start(&executable, Command::Version, &variables, input.as_bytes())?.finish()?;
         let value: Value =
-            serde_json::from_slice(&answer).map_err(|error| Error::decode("answer to VERSION", error))?;
+            crate::value::from_slice(&answer).map_err(|error| Error::decode("answer to VERSION", error))?;
         let named = value.get("supportedVersions").and_then(Value::as_array).cloned().unwrap_or_default();
         Ok(named.iter().filter_map(|version| version.as_str()?.parse().ok()).collect())
     }

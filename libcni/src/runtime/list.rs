@@ -14,7 +14,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::request::{Subject, derive};
-use crate::config::{parse_at, shorten};
+use crate::config::{MAX_BYTES, parse_at, shorten};
 use crate::error::{Error, code};
 use crate::invocation::identifier_fault;
 use crate::version::{self, Version};
@@ -220,7 +220,7 @@ fn is_list(file: &Path) -> bool {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, Error> {
-    std::fs::read(file).map_err(|error| Error::io(file.display(), error))
+    crate::file::read(file, MAX_BYTES).map_err(|error| Error::io(file.display(), error))
 }
 
 /// Just the name of the network in `file`.

@@ -31,6 +31,7 @@
 
 mod cache;
 mod chain;
+mod folder;
 mod list;
 mod request;
 

@@ -142,6 +142,10 @@ impl Config {
                 format!("the gateway's interface would be {gateway:?}, longer than 15 bytes"),
             ));
         }
+        if self.vlan_trunk.len() > usize::from(*VLANS.end()) {
+            let why = "more entries than there are VLANs";
+            return Err(Error::config("vlanTrunk", format!("{} entries", self.vlan_trunk.len()), why));
+        }
         self.trunk().map(drop)
     }
 }

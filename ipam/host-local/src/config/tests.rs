@@ -5,7 +5,7 @@ use serde_json::json;
 
 fn request(object: Value, args: Option<&str>) -> Request {
     let bytes = object.to_string().into_bytes();
-    let document = Document::decode(&bytes, nodes::AS_TEXT).unwrap();
+    let document = Document::decode(&bytes, nodes::AS_TEXT, libcni::config::Size::Usual).unwrap();
     let version = Config::version_of(&document.object).unwrap();
     let config = Config::new(bytes, document, version).unwrap();
     let invocation = Invocation {

@@ -160,3 +160,12 @@ fn nothing_gets_out_of_the_folder() {
         assert!(cache.put(&Cached { network: network.into(), parameters, ..cached("a") }).is_err());
     }
 }
+
+#[test]
+fn names_that_are_too_long_together_are_refused_and_named() {
+    let (_directory, cache) = cache(&[]);
+    let named = |length: usize| cache.name(&"n".repeat(length), &id(&"c".repeat(100)));
+    assert_eq!(named(255 - 100 - "--eth0".len()).unwrap().len(), 255);
+    let error = named(255 - 100 - "--eth0".len() + 1).unwrap_err();
+    assert!(error.code == code::INVALID_CONFIG && error.details.contains("255 bytes"), "{error}");
+}
