@@ -219,7 +219,7 @@ pub fn all(kernel: &Kernel, at: At) -> Result<Vec<(u32, IpNetwork)>> {
     list(kernel, at, None)
 }
 
-fn read(message: &AddressMessage) -> Option<IpNetwork> {
+pub(crate) fn read(message: &AddressMessage) -> Option<IpNetwork> {
     // IFA_LOCAL is the address itself where there is one; IFA_ADDRESS may be the other end's.
     let find = |local: bool| {
         message.attributes.iter().find_map(|attribute| match attribute {

@@ -14,6 +14,8 @@ pub mod bridge;
 pub mod cluster;
 pub mod error;
 pub mod forward_policy;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod kernel;
 pub mod link;
 pub mod living;

@@ -162,7 +162,7 @@ pub(crate) fn index_of(bytes: &[u8]) -> Option<u32> {
 }
 
 /// Of include/uapi/linux/if_link.h.
-fn read(bytes: &[u8]) -> Option<Link> {
+pub(crate) fn read(bytes: &[u8]) -> Option<Link> {
     const IFF_UP: u32 = 1;
     const IFF_PROMISC: u32 = 0x100;
     const IFLA_ADDRESS: u16 = 1;

@@ -270,15 +270,15 @@ fn datagram<T: Message>(requests: &[(&T, u16)], first: u32) -> Vec<u8> {
 }
 
 /// One message of an answer.
-struct Answer<'a> {
-    kind: u16,
+pub(crate) struct Answer<'a> {
+    pub(crate) kind: u16,
     flags: u16,
     sequence: u32,
-    payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
 }
 
 /// The messages in a datagram; what is no message ends them.
-struct Answers<'a>(&'a [u8]);
+pub(crate) struct Answers<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Iterator for Answers<'a> {
     type Item = Answer<'a>;
@@ -299,7 +299,7 @@ impl<'a> Iterator for Answers<'a> {
 
 impl Answer<'_> {
     /// Of an acknowledgement or a dump's end, which begin with an error number, negative or 0.
-    fn outcome(&self) -> Outcome {
+    pub(crate) fn outcome(&self) -> Outcome {
         let Some(code) = self.payload.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes)) else {
             return Err(Fault::silence("half an answer"));
         };
@@ -312,11 +312,11 @@ impl Answer<'_> {
 }
 
 /// What became of a message.
-type Outcome = std::result::Result<(), Fault>;
+pub(crate) type Outcome = std::result::Result<(), Fault>;
 
 /// Why a request failed, before it is said what was being done.
 #[derive(Debug)]
-enum Fault {
+pub(crate) enum Fault {
     Refused(Errno, String),
     Silence(String),
     /// What was dumped changed meanwhile.
@@ -339,7 +339,7 @@ impl Fault {
 
 /// The kernel's own explanation (NLMSGERR_ATTR_MSG, include/uapi/linux/netlink.h) behind the refused message's
 /// header: the message itself follows the header unless NLM_F_CAPPED says that it was left out.
-fn extended_words(after_code: &[u8]) -> Option<String> {
+pub(crate) fn extended_words(after_code: &[u8]) -> Option<String> {
     const NLM_F_CAPPED: u16 = 0x100;
     const NLMSGERR_ATTR_MSG: u16 = 1;
     let length = u32::from_ne_bytes(after_code.get(0..4)?.try_into().ok()?) as usize;

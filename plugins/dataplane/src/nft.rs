@@ -5,7 +5,7 @@
 //! Everything of ours is in tables called `podwire`; nobody else's is ever touched. Changes go in transactions: all of
 //! one happens, or none. (Kernel: net/netfilter/nf_tables_api.c, include/uapi/linux/netfilter/nf_tables.h.)
 
-mod dump;
+pub(crate) mod dump;
 mod expression;
 mod transaction;
 
@@ -150,7 +150,7 @@ impl Element {
     }
 }
 
-fn comment_of(rule: &NetfilterMessage) -> Option<String> {
+pub(crate) fn comment_of(rule: &NetfilterMessage) -> Option<String> {
     let NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(rule)) = &rule.inner else { return None };
     rule.attributes.iter().find_map(|attribute| match attribute {
         RuleAttribute::UserData(bytes) => read_comment(bytes).map(str::to_owned),
@@ -171,7 +171,7 @@ fn read_comment(user_data: &[u8]) -> Option<&str> {
     std::str::from_utf8(text.get(..usize::from(*length).checked_sub(1)?)?).ok()
 }
 
-fn read_elements(answer: &NetfilterMessage) -> Vec<Element> {
+pub(crate) fn read_elements(answer: &NetfilterMessage) -> Vec<Element> {
     elements_of(answer).into_iter().filter_map(read_element).collect()
 }
 

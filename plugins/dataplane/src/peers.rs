@@ -284,7 +284,7 @@ fn dump_neighbors(kernel: &Kernel, request: NeighbourMessage, what: &str) -> Res
 }
 
 /// A permanent neighbor of our protocol.
-fn read_neighbor(entry: &NeighbourMessage) -> Option<PeerNeighbor> {
+pub(crate) fn read_neighbor(entry: &NeighbourMessage) -> Option<PeerNeighbor> {
     let ours = NeighbourAttribute::Protocol(RouteProtocol::from(PROTOCOL));
     if !entry.attributes.contains(&ours) || entry.header.state != NeighbourState::Permanent {
         return None;
@@ -292,7 +292,7 @@ fn read_neighbor(entry: &NeighbourMessage) -> Option<PeerNeighbor> {
     Some(PeerNeighbor { link: entry.header.ifindex, ip: destination(entry)?, mac: hardware_address(entry)? })
 }
 
-fn read_fdb(entry: &NeighbourMessage) -> Option<FdbEntry> {
+pub(crate) fn read_fdb(entry: &NeighbourMessage) -> Option<FdbEntry> {
     Some(FdbEntry { link: entry.header.ifindex, mac: hardware_address(entry)?, remote: destination(entry)? })
 }
 

@@ -61,7 +61,7 @@ struct In {
 }
 
 /// What is asked of a rule here.
-struct Rule {
+pub(crate) struct Rule {
     handle: u64,
     target: Option<String>,
     comment: String,
@@ -118,7 +118,7 @@ impl In {
     }
 }
 
-fn read_rule(answer: &NetfilterMessage) -> Option<Rule> {
+pub(crate) fn read_rule(answer: &NetfilterMessage) -> Option<Rule> {
     let NetfilterMessageInner::NfTables(NfTablesMessage::NewRule(message)) = &answer.inner else { return None };
     let mut rule = Rule { handle: 0, target: None, comment: String::new() };
     for attribute in &message.attributes {

@@ -96,7 +96,7 @@ impl PortVlans {
 }
 
 /// The VLANs of a port, of struct bridge_vlan_info: flags u16, ID u16 (include/uapi/linux/if_bridge.h).
-fn vlans(attributes: &[u8]) -> impl Iterator<Item = u16> {
+pub(crate) fn vlans(attributes: &[u8]) -> impl Iterator<Item = u16> {
     const IFLA_AF_SPEC: u16 = 26;
     const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
     let entries = each(within(attributes, IFLA_AF_SPEC).unwrap_or_default());

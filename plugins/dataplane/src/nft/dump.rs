@@ -14,7 +14,7 @@ use crate::kernel::Kernel;
 
 /// One element, as much as is read of it.
 #[derive(Debug, Default)]
-pub(super) struct Dumped {
+pub(crate) struct Dumped {
     /// Its key, in network byte order.
     pub key: Vec<u8>,
     /// Is it the end of an interval?
@@ -35,7 +35,7 @@ pub(super) fn elements(kernel: &Kernel, request: NetfilterMessage, doing: &dyn F
     kernel.netfilter()?.dump_as(request, &read, doing)
 }
 
-fn read_list(attributes: &[u8], elements: &mut Vec<Dumped>) {
+pub(crate) fn read_list(attributes: &[u8], elements: &mut Vec<Dumped>) {
     const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
     let lists = each(attributes).filter(|(kind, _)| *kind == NFTA_SET_ELEM_LIST_ELEMENTS);
     elements.extend(lists.flat_map(|(_, list)| each(list)).map(|(_, element)| read_element(element)));
