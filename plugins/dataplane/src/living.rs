@@ -13,11 +13,12 @@ use crate::kernel::{At, Kernel};
 use crate::link::{self, Link};
 use crate::owner::{Label, Owner};
 
-/// [`Error::Busy`] if the attachment's wire is there: `address` is its.
+/// [`Error::Busy`] if the attachment's wire is there and says that `address` is its. An attachment made anew has another
+/// address, and what is left of the old one is nobody's.
 pub fn refuse_address_of(kernel: &Kernel, owner: Owner, address: IpAddr) -> Result<()> {
     let link = link::get(kernel, At::Host, &owner.host_end())?;
-    link.filter(|link| Label::parse(&link.alias).is_some_and(|label| label.owner == owner))
-        .map_or(Ok(()), |link| refuse(&link, address))
+    let has_it = |label: Label| label.owner == owner && label.masquerade.iter().any(|it| it.ip() == address);
+    link.filter(|link| Label::parse(&link.alias).is_some_and(has_it)).map_or(Ok(()), |link| refuse(&link, address))
 }
 
 /// The same of the link with that index, if it is an attachment's.
