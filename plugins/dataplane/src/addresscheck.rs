@@ -28,12 +28,12 @@ use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey, Register};
 
 use crate::error::Result;
-use crate::kernel::{At, Kernel, changed};
-use crate::link;
+use crate::kernel::{Kernel, changed};
 use crate::mac::Mac;
 use crate::nft::{self, BaseChain, Element, Expression, Table};
 use crate::owner::{Label, Owner};
 use crate::plan::{Made, Object};
+use crate::restore;
 
 const BRIDGE: Table = Table(NetfilterProtoFamily::Bridge);
 const CHAIN: &str = "addresscheck";
@@ -119,12 +119,11 @@ impl AddressCheck {
 /// Makes sets and chain, and the elements of all living Pods.
 fn restore(kernel: &Kernel) -> Result<()> {
     nft::accept_faster(make_chain(kernel))?;
-    let labels = link::all(kernel, At::Host)?.into_iter().filter_map(|link| Label::parse(&link.alias));
-    for label in labels.filter(|label| !label.address_check.is_empty()) {
+    let of_label = |label: Label| {
         let check = AddressCheck { owner: label.owner, addresses: label.address_check };
-        nft::accept_faster(check.add(kernel))?;
-    }
-    Ok(())
+        (!check.addresses.is_empty()).then_some(check)
+    };
+    restore::elements(kernel, &of_label, &|check| check.add(kernel))
 }
 
 fn make_chain(kernel: &Kernel) -> Result<()> {

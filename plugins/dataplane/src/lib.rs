@@ -31,6 +31,7 @@ pub mod owner;
 pub mod peers;
 pub mod plan;
 pub mod reference;
+pub mod restore;
 pub mod route;
 pub mod sourcecheck;
 pub mod spoofcheck;

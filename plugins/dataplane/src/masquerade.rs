@@ -28,11 +28,11 @@ use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey, Register, Verd
 
 use crate::cluster::{self, Inside};
 use crate::error::Result;
-use crate::kernel::{At, Kernel, changed};
+use crate::kernel::{Kernel, changed};
 use crate::nft::{self, BaseChain, Element, Expression, Table, Transaction};
 use crate::owner::{Label, Owner};
 use crate::plan::{Made, Object};
-use crate::{link, living};
+use crate::{living, restore};
 
 pub(crate) const INET: Table = Table(NetfilterProtoFamily::Inet);
 const CHAIN: &str = "postrouting";
@@ -163,19 +163,12 @@ fn restore(kernel: &Kernel) -> Result<()> {
         transaction.rule(CHAIN, rule);
     }
     transaction.commit(kernel, &|| "making nftables table inet podwire".to_owned())?;
-    restore_elements(kernel)
-}
-
-/// One by one: of those that another restores at the same moment, some are there.
-fn restore_elements(kernel: &Kernel) -> Result<()> {
-    let labels = link::all(kernel, At::Host)?.into_iter().filter_map(|link| Label::parse(&link.alias));
-    for label in labels.filter(|label| !label.masquerade.is_empty()) {
-        let inside = inside_by_label(&label);
-        let pod = Masquerade { owner: label.owner, addresses: label.masquerade, inside };
-        pod.ensure_chains(kernel)?;
-        nft::accept_faster(pod.add(kernel))?;
-    }
-    Ok(())
+    let of_label = |label: Label| {
+        let addresses = label.masquerade.clone();
+        let masquerade = Masquerade { owner: label.owner, addresses, inside: inside_by_label(&label) };
+        (!masquerade.addresses.is_empty()).then_some(masquerade)
+    };
+    restore::elements(kernel, &of_label, &|pod| pod.ensure_chains(kernel).and_then(|()| pod.add(kernel)))
 }
 
 /// Of a network of many nodes, a label says the most important of what is inside; the network's next ADD, GC or sync says

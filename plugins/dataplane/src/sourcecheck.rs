@@ -16,11 +16,11 @@ use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey};
 
 use crate::error::Result;
-use crate::kernel::{At, Kernel, changed};
-use crate::link;
+use crate::kernel::{Kernel, changed};
 use crate::nft::{self, BaseChain, Element, Table};
 use crate::owner::{Label, Owner};
 use crate::plan::{Made, Object};
+use crate::restore;
 
 const INET: Table = Table(NetfilterProtoFamily::Inet);
 const CHAIN: &str = "sourcecheck";
@@ -80,11 +80,8 @@ impl SourceCheck {
 /// Makes set and chain, and the elements of all living Pods.
 fn restore(kernel: &Kernel) -> Result<()> {
     nft::accept_faster(make_chain(kernel))?;
-    let labels = link::all(kernel, At::Host)?.into_iter().filter_map(|link| Label::parse(&link.alias));
-    for label in labels.filter(|label| label.source_check) {
-        nft::accept_faster(SourceCheck { owner: label.owner }.add(kernel))?;
-    }
-    Ok(())
+    let of_label = |label: Label| label.source_check.then_some(SourceCheck { owner: label.owner });
+    restore::elements(kernel, &of_label, &|check| check.add(kernel))
 }
 
 fn make_chain(kernel: &Kernel) -> Result<()> {

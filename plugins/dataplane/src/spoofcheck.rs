@@ -15,12 +15,12 @@ use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{InetHookNumber, MetaKey, Register};
 
 use crate::error::Result;
-use crate::kernel::{At, Kernel, changed};
-use crate::link;
+use crate::kernel::{Kernel, changed};
 use crate::mac::Mac;
 use crate::nft::{self, BaseChain, Element, Table};
 use crate::owner::{Label, Owner};
 use crate::plan::{Made, Object};
+use crate::restore;
 
 const BRIDGE: Table = Table(NetfilterProtoFamily::Bridge);
 const CHAIN: &str = "spoofcheck";
@@ -38,7 +38,9 @@ pub struct SpoofCheck {
 
 impl Object for SpoofCheck {
     fn ensure(&self, kernel: &Kernel) -> Result<Made> {
-        nft::insist("the MAC check", &|| self.add(kernel), &|| restore(kernel), &|| self.remove(kernel))
+        // What stands there of an earlier attachment may have another hardware address.
+        let take_over = || remove_all_of(kernel, &|owner| owner == self.owner);
+        nft::insist("the MAC check", &|| self.add(kernel), &|| restore(kernel), &take_over)
     }
 
     fn check(&self, kernel: &Kernel) -> Result<()> {
@@ -55,7 +57,14 @@ impl Object for SpoofCheck {
     }
 
     fn remove(&self, kernel: &Kernel) -> Result<()> {
-        remove_all_of(kernel, &|owner| owner == self.owner)
+        // The address first: a port whose name is guarded and has no address left lets nothing in, never anything.
+        for (set, key) in self.keys().into_iter().rev() {
+            let element = BRIDGE.element(kernel, set, &key)?;
+            if let Some(element) = element.filter(|element| element.owner == Some(self.owner)) {
+                BRIDGE.remove_element(kernel, set, element)?;
+            }
+        }
+        Ok(())
     }
 
     fn possible(&self, kernel: &Kernel) -> Result<()> {
@@ -65,14 +74,8 @@ impl Object for SpoofCheck {
 
 /// Removes the check of every owner that is gone.
 pub fn remove_all_of(kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<()> {
-    // The address first: a port whose name is guarded and has no address left lets nothing in, never anything.
     BRIDGE.disown(kernel, MACS, is_gone)?;
     BRIDGE.disown(kernel, GUARDED, is_gone)
-}
-
-/// Is any Pod of this node checked? Most nodes need not look further.
-pub fn is_used(kernel: &Kernel) -> Result<bool> {
-    BRIDGE.rules(kernel, CHAIN).map(|rules| rules > 0)
 }
 
 impl SpoofCheck {
@@ -97,13 +100,8 @@ impl SpoofCheck {
 /// Makes the table, and the elements of all living Pods.
 fn restore(kernel: &Kernel) -> Result<()> {
     nft::accept_faster(make_table(kernel))?;
-    let labels = link::all(kernel, At::Host)?.into_iter().filter_map(|link| Label::parse(&link.alias));
-    for label in labels {
-        if let Some(mac) = label.mac_check {
-            nft::accept_faster(SpoofCheck { owner: label.owner, mac }.add(kernel))?;
-        }
-    }
-    Ok(())
+    let of_label = |label: Label| label.mac_check.map(|mac| SpoofCheck { owner: label.owner, mac });
+    restore::elements(kernel, &of_label, &|check| check.add(kernel))
 }
 
 fn make_table(kernel: &Kernel) -> Result<()> {

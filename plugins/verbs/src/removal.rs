@@ -8,7 +8,9 @@ use std::collections::HashSet;
 use dataplane::addresscheck::{self, AddressCheck};
 use dataplane::masquerade::Masquerade;
 use dataplane::owner::{Label, NetworkTag};
+use dataplane::restore::Removing;
 use dataplane::sourcecheck::SourceCheck;
+use dataplane::spoofcheck::SpoofCheck;
 use dataplane::{At, Kernel, Object, Owner, link, masquerade, reference, sourcecheck, spoofcheck};
 use libcni::{Attachment, AttachmentId, Command, Error, Request, code};
 
@@ -31,9 +33,10 @@ pub fn remove_wire(request: &Request, attachment: &Attachment) -> Result<(), Err
     let is_unlabelled = host.as_ref().is_some_and(|link| link.alias.is_empty());
     match label.filter(|label| label.owner == owner) {
         Some(label) => {
+            let _removing = Removing::begin().map_err(told)?;
             Masquerade { owner, addresses: label.masquerade, inside: None }.remove(&kernel).map_err(told)?;
-            if spoofcheck::is_used(&kernel).map_err(told)? {
-                spoofcheck::remove_all_of(&kernel, &|gone| gone == owner).map_err(told)?;
+            if let Some(mac) = label.mac_check {
+                SpoofCheck { owner, mac }.remove(&kernel).map_err(told)?;
             }
             if !label.address_check.is_empty() {
                 AddressCheck { owner, addresses: label.address_check }.remove(&kernel).map_err(told)?;
@@ -130,6 +133,7 @@ pub fn gc_and(
     let mut errors = Vec::new();
     match Kernel::open().map_err(told) {
         Ok(kernel) => {
+            let _removing = Removing::begin().map_err(told).map_err(|error| errors.push(error));
             errors.extend(remove_stale_wires(&kernel, network, &valid));
             let is_gone = |owner: Owner| owner.network() == network && !valid.contains(&owner);
             errors.extend(remove_rules(&kernel, &is_gone).err());

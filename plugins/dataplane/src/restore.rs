@@ -1,0 +1,69 @@
+//! What a new table has to hold: the elements of every attachment that lives.
+//!
+//! Whoever makes a table anew (the first Pod's ADD, or the first after somebody flushed nftables) restores what all living
+//! attachments owned in the old one, by the labels of their wires. Were one of them to get its DEL between the look at its
+//! label and the adding of its elements, those would be left for good. So a DEL and a restoration exclude one another, by
+//! a lock on the node's network namespace itself (flock(2) of /proc/thread-self/ns/net): there is one for each node, DELs
+//! share it, and the kernel frees it with its holder. Nobody waits for it for long: without it something may be left
+//! behind, with somebody who never frees it no Pod could be removed.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::error::{Error, Result};
+use crate::kernel::{At, Kernel};
+use crate::link;
+use crate::nft;
+use crate::owner::Label;
+
+/// How long a DEL waits for a restoration, and a restoration for DELs.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Held while an attachment is removed: nobody restores what it owned meanwhile. Freed when dropped.
+#[derive(Debug)]
+pub struct Removing {
+    _lock: Option<Flock<OwnedFd>>,
+}
+
+impl Removing {
+    /// Begins; others may remove theirs at the same time.
+    pub fn begin() -> Result<Self> {
+        Ok(Removing { _lock: lock(FlockArg::LockSharedNonblock)? })
+    }
+}
+
+/// Adds, with `add`, what `object` makes of each living attachment's label.
+pub(crate) fn elements<O>(
+    kernel: &Kernel,
+    object: &dyn Fn(Label) -> Option<O>,
+    add: &dyn Fn(&O) -> Result<()>,
+) -> Result<()> {
+    let _lock = lock(FlockArg::LockExclusiveNonblock)?;
+    let labels = link::all(kernel, At::Host)?.into_iter().filter_map(|link| Label::parse(&link.alias));
+    // One by one: of those that another restored already, some are there.
+    labels.filter_map(object).try_for_each(|one| nft::accept_faster(add(&one)))
+}
+
+/// The lock, or nothing if its holder does not get done.
+fn lock(kind: FlockArg) -> Result<Option<Flock<OwnedFd>>> {
+    const NODE: &str = "/proc/thread-self/ns/net";
+    const MOMENT: Duration = Duration::from_millis(1);
+    let mut file = OwnedFd::from(File::open(NODE).map_err(Error::file(NODE))?);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match Flock::lock(file, kind) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err((again, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < end => file = again,
+            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => {
+                log::warn!("somebody keeps {NODE} locked and does not get done: going on without");
+                return Ok(None);
+            }
+            Err((_, errno)) => return Err(Error::File { path: NODE.into(), source: errno.into() }),
+        }
+        std::thread::sleep(MOMENT);
+    }
+}
