@@ -165,4 +165,4 @@ plugins() {
 }
 
 # The commands people run. A new one is added here.
-tools() { printf '%s\n' cnitool cni-conformance cni-bench; }
+tools() { printf '%s\n' cnitool cni-conformance cni-bench cni-bench-empty; }

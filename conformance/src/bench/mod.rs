@@ -9,12 +9,15 @@
 //! * [`series`]: the Pods of a workload, one after another or many at a time.
 //! * [`run`]: both sets and the floor in turn.
 //! * [`host_local`]: stores with many addresses taken.
-//! * [`wires`]: what goes through a wire once it is there.
+//! * [`map`]: node maps, beside an ADD and to be followed.
+//! * [`wires`]: what goes through a wire once it is there, on one node; [`across`]: across two.
 //! * [`report`], [`chart`]: the numbers as text, JSON and SVG.
 
+pub mod across;
 pub mod chart;
 pub mod floor;
 pub mod host_local;
+pub mod map;
 pub mod measure;
 pub mod report;
 pub mod run;

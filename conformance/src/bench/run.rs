@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Set;
 use super::floor;
 use super::host_local;
+use super::map;
 use super::report::{Row, Stats};
 use super::series::{Node, Round, Verb};
 use super::workload::{Floor, Workload};
@@ -23,6 +24,9 @@ pub fn run(workload: &Workload, sets: &[Set; 2], rounds: usize, empty: &Path) ->
         let node = Node::new(set)?;
         if let Some(taken) = workload.reserved {
             host_local::fill(&node.data_dir(), taken)?;
+        }
+        if let Some(count) = workload.map {
+            map::prepare(&node, count)?;
         }
         nodes.push(node);
     }

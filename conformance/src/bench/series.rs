@@ -46,6 +46,8 @@ pub enum Verb {
     Del,
     /// GC.
     Gc,
+    /// `--sync` of a plugin that follows a node map.
+    Sync,
 }
 
 impl Verb {
@@ -56,6 +58,7 @@ impl Verb {
             Verb::Check => "CHECK",
             Verb::Del => "DEL",
             Verb::Gc => "GC",
+            Verb::Sync => "--sync",
         }
     }
 }
@@ -70,6 +73,11 @@ impl<'a> Node<'a> {
     /// The directory of host-local's stores.
     pub fn data_dir(&self) -> PathBuf {
         self.files.path().join("networks")
+    }
+
+    /// The node map's file.
+    pub fn map(&self) -> PathBuf {
+        self.files.path().join("nodes.json")
     }
 
     /// One round of `workload` over `pods`: what each verb took.
@@ -180,7 +188,7 @@ impl Chain<'_> {
     }
 
     fn call(&self, verb: Verb, plugin: &Value, number: usize, pod: &Netns, result: &Value) -> Result<Call, String> {
-        let mut config = complete(plugin, "1.0.0", &self.node.data_dir().display().to_string());
+        let mut config = complete(plugin, "1.0.0", &self.node.map(), &self.node.data_dir().display().to_string());
         give_own_port(&mut config, number);
         if !result.is_null() {
             config.insert("prevResult".into(), result.clone());
@@ -197,7 +205,7 @@ impl Chain<'_> {
     /// GC with nothing valid.
     fn gc(&self) -> Result<Round, String> {
         let plugin = &self.workload.chain_for(self.node.set)?[0];
-        let mut config = complete(plugin, "1.1.0", &self.node.data_dir().display().to_string());
+        let mut config = complete(plugin, "1.1.0", &self.node.map(), &self.node.data_dir().display().to_string());
         config.insert("cni.dev/valid-attachments".into(), json!([]));
         let call = self.prepared(Verb::Gc, plugin, config)?;
         let (sample, _) = inside(&self.node.netns.path(), || call.execute())??;

@@ -33,7 +33,8 @@ pub struct Wire {
 }
 
 impl Wire {
-    fn new(name: String) -> Self {
+    /// Not measured yet.
+    pub fn new(name: String) -> Self {
         Wire { name, gigabits: Vec::new(), requests: Vec::new(), cpu: Vec::new() }
     }
 
@@ -101,7 +102,8 @@ for pod in $A $B; do
     n=$((n + 1))
 done";
 
-fn measure(pods: &[Netns; 2], wire: &mut Wire) -> Result<(), String> {
+/// Measures from the first Pod to the second.
+pub fn measure(pods: &[Netns; 2], wire: &mut Wire) -> Result<(), String> {
     let address = address_of(&pods[1])?;
     let (gigabits, cpu) = throughput(pods, address)?;
     wire.gigabits.push(gigabits);

@@ -1,5 +1,7 @@
 //! What is measured: which plugins, for how many Pods, how many at a time.
 
+use std::path::Path;
+
 use serde_json::{Map, Value, json};
 
 use super::{Set, wires};
@@ -27,6 +29,8 @@ pub struct Workload {
     pub windows: Vec<(String, std::ops::Range<usize>)>,
     /// Ends with one GC in place of the DELs.
     pub gc: bool,
+    /// How many nodes are in the map that the key `nodes` of a plugin is to name.
+    pub map: Option<usize>,
 }
 
 /// What the floor of a workload consists of.
@@ -52,6 +56,7 @@ impl Workload {
             floor: None,
             windows: Vec::new(),
             gc: false,
+            map: None,
         }
     }
 
@@ -64,7 +69,7 @@ impl Workload {
     }
 }
 
-/// The workloads that wire Pods, `pods` a round.
+/// The workloads that wire Pods, `pods` a round, and [`AT_ONCE`] where `parallel` are wired at a time.
 pub fn wiring(pods: usize, parallel: usize) -> Vec<Workload> {
     let one = |name: &str, config: Value| Workload::new(name, vec![config], pods);
     let mut all = vec![
@@ -78,11 +83,14 @@ pub fn wiring(pods: usize, parallel: usize) -> Vec<Workload> {
         Workload::new("bridge + portmap", vec![bridge(json!({}), &[V4]), portmap()], pods),
     ];
     for (name, more) in [("bridge", json!({})), ("bridge + ipMasq", json!({"ipMasq": true}))] {
-        let workload = Workload::new(format!("{name}, {parallel} at a time"), vec![bridge(more, &[V4])], pods);
+        let workload = Workload::new(format!("{name}, {parallel} at a time"), vec![bridge(more, &[V4])], AT_ONCE);
         all.push(Workload { parallel, ..workload });
     }
     all
 }
+
+/// How many Pods are wired when many are wired at a time, whatever is asked for one at a time: a node's worth.
+const AT_ONCE: usize = 200;
 
 /// The workload of many Pods on one bridge: how the first, the hundredth and the thousandth fare, and one GC of all.
 pub fn crowd() -> Vec<Workload> {
@@ -130,11 +138,15 @@ pub fn ipam(subnets: &[&str]) -> Value {
     json!({"type": "host-local", "ranges": ranges})
 }
 
-/// One plugin's configuration, complete: with the network's name, a version both sets speak, and a store of its own.
-pub fn complete(plugin: &Value, version: &str, data_dir: &str) -> Map<String, Value> {
+/// One plugin's configuration, complete: with the network's name, a version both sets speak, the node map's file if it
+/// follows one, and a store of its own.
+pub fn complete(plugin: &Value, version: &str, map: &Path, data_dir: &str) -> Map<String, Value> {
     let mut config = plugin.as_object().cloned().unwrap_or_default();
     config.insert("cniVersion".into(), version.into());
     config.insert("name".into(), NETWORK.into());
+    if config.contains_key("nodes") {
+        config.insert("nodes".into(), map.display().to_string().into());
+    }
     if let Some(ipam) = config.get_mut("ipam").and_then(Value::as_object_mut)
         && ipam.get("type").is_some_and(|name| name == "host-local")
     {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use conformance::bench::report::{Report, Row, binaries};
 use conformance::bench::workload::{self, Workload};
-use conformance::bench::{Set, chart, host_local, measure, run, wires};
+use conformance::bench::{Set, across, chart, host_local, map, measure, run, wires};
 use conformance::lab;
 
 const HELP: &str = "\
@@ -35,7 +35,7 @@ struct Cli {
     /// Pods in one round
     #[arg(long, value_name = "N", default_value_t = 50)]
     pods: usize,
-    /// How many at a time, in the workloads of many at a time, with 200 Pods
+    /// How many at a time: in the workloads of many at a time (200 Pods), and of every --config
     #[arg(long, value_name = "K", default_value_t = 16)]
     parallel: usize,
     /// Addresses taken when host-local starts; may be repeated
@@ -80,6 +80,10 @@ fn bench(cli: &Cli) -> Result<(), String> {
         eprintln!("{} …", workload.name);
         rows.extend(run::run(workload, &sets, cli.rounds, &empty)?);
     }
+    if cli.config.is_empty() && cli.wants("map of nodes") {
+        eprintln!("map of nodes …");
+        rows.extend(map::following(&sets)?);
+    }
     let report = Report {
         labels: sets.each_ref().map(|set| set.label.clone()),
         rows,
@@ -116,10 +120,10 @@ fn sets(cli: &Cli) -> Result<[Set; 2], String> {
     Ok([set("A", &ours, &theirs), set("B", &theirs, &ours)])
 }
 
-/// cargo puts it beside this program.
+/// cargo and install.sh put it beside this program.
 fn empty_program() -> Result<PathBuf, String> {
-    let path = lab::bin_dir().join("empty");
-    if path.is_file() { Ok(path) } else { Err(format!("{}: not there; build the crate's binaries", path.display())) }
+    let path = lab::bin_dir().join("cni-bench-empty");
+    if path.is_file() { Ok(path) } else { Err(format!("{}: not there; it comes with cni-bench", path.display())) }
 }
 
 fn workloads(cli: &Cli) -> Result<Vec<Workload>, String> {
@@ -135,6 +139,7 @@ fn workloads(cli: &Cli) -> Result<Vec<Workload>, String> {
     let mut all = workload::wiring(cli.pods, cli.parallel);
     all.extend(host_local::workloads(&cli.reserved, cli.pods));
     all.extend(workload::crowd());
+    all.extend(map::workloads(cli.pods));
     Ok(all)
 }
 
@@ -150,6 +155,15 @@ fn measured_wires(cli: &Cli, sets: &[Set; 2]) -> Result<Vec<wires::Wire>, String
             match wires::run(&workload, sets, by_hand, cli.rounds) {
                 Ok(wires) => measured.extend(wires),
                 Err(why) => eprintln!("{} is not measured: {why}", workload.name),
+            }
+        }
+    }
+    for wire in across::all() {
+        if cli.wants(wire.name) {
+            eprintln!("{} …", wire.name);
+            match wire.run(sets, cli.rounds) {
+                Ok(wires) => measured.extend(wires),
+                Err(why) => eprintln!("{} is not measured: {why}", wire.name),
             }
         }
     }
