@@ -2,10 +2,12 @@
 //!
 //! Whoever makes a table anew (the first Pod's ADD, or the first after somebody flushed nftables) restores what all living
 //! attachments owned in the old one, by the labels of their wires. Were one of them to get its DEL between the look at its
-//! label and the adding of its elements, those would be left for good. So a DEL and a restoration exclude one another, by
-//! a lock on the node's network namespace itself (flock(2) of /proc/thread-self/ns/net): there is one for each node, DELs
-//! share it, and the kernel frees it with its holder. Nobody waits for it for long: without it something may be left
-//! behind, with somebody who never frees it no Pod could be removed.
+//! label and the adding of its elements, those would be left for good. So a DEL removes the wire first, then waits for
+//! restorations that may have seen it ([`wait`]), and only then removes the elements.
+//!
+//! The restorer holds a lock on the node's network namespace itself (flock(2) of /proc/thread-self/ns/net): there is one
+//! for each node, and the kernel frees it with its holder. Nobody waits for it for long: without it something may be
+//! left behind; with somebody who never frees it no Pod could be removed.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -20,20 +22,12 @@ use crate::link;
 use crate::nft;
 use crate::owner::Label;
 
-/// How long a DEL waits for a restoration, and a restoration for DELs.
+/// How long anybody waits for the lock.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Held while an attachment is removed: nobody restores what it owned meanwhile. Freed when dropped.
-#[derive(Debug)]
-pub struct Removing {
-    _lock: Option<Flock<OwnedFd>>,
-}
-
-impl Removing {
-    /// Begins; others may remove theirs at the same time.
-    pub fn begin() -> Result<Self> {
-        Ok(Removing { _lock: lock(FlockArg::LockSharedNonblock)? })
-    }
+/// Returns when every restoration that is under way is done. One that begins later sees no wire that is gone by now.
+pub fn wait() -> Result<()> {
+    lock(FlockArg::LockSharedNonblock).map(drop)
 }
 
 /// Adds, with `add`, what `object` makes of each living attachment's label.

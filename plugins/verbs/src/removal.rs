@@ -8,10 +8,9 @@ use std::collections::HashSet;
 use dataplane::addresscheck::{self, AddressCheck};
 use dataplane::masquerade::Masquerade;
 use dataplane::owner::{Label, NetworkTag};
-use dataplane::restore::Removing;
 use dataplane::sourcecheck::SourceCheck;
 use dataplane::spoofcheck::SpoofCheck;
-use dataplane::{At, Kernel, Object, Owner, link, masquerade, reference, sourcecheck, spoofcheck};
+use dataplane::{At, Kernel, Object, Owner, link, masquerade, reference, restore, sourcecheck, spoofcheck};
 use libcni::{Attachment, AttachmentId, Command, Error, Request, code};
 
 use crate::error::told;
@@ -33,7 +32,11 @@ pub fn remove_wire(request: &Request, attachment: &Attachment) -> Result<(), Err
     let is_unlabelled = host.as_ref().is_some_and(|link| link.alias.is_empty());
     match label.filter(|label| label.owner == owner) {
         Some(label) => {
-            let _removing = Removing::begin().map_err(told)?;
+            remove_link(&kernel, &owner.host_end())?;
+            if !has_elements(&label) {
+                return Ok(());
+            }
+            restore::wait().map_err(told)?;
             Masquerade { owner, addresses: label.masquerade, inside: None }.remove(&kernel).map_err(told)?;
             if let Some(mac) = label.mac_check {
                 SpoofCheck { owner, mac }.remove(&kernel).map_err(told)?;
@@ -44,7 +47,7 @@ pub fn remove_wire(request: &Request, attachment: &Attachment) -> Result<(), Err
             if label.source_check {
                 SourceCheck { owner }.remove(&kernel).map_err(told)?;
             }
-            remove_link(&kernel, &owner.host_end())
+            Ok(())
         }
         // Made by an ADD that was killed before it could say whose it is.
         None if is_unlabelled => remove_link(&kernel, &owner.host_end()),
@@ -57,6 +60,11 @@ pub fn remove_wire(request: &Request, attachment: &Attachment) -> Result<(), Err
             remove_foreign_pair(&mut kernel, request, attachment)
         }
     }
+}
+
+/// Does nftables hold anything for it?
+fn has_elements(label: &Label) -> bool {
+    !label.masquerade.is_empty() || label.mac_check.is_some() || !label.address_check.is_empty() || label.source_check
 }
 
 /// After an ADD that ended with `error`: if that is the want of an answer, what was asked for may be there all the same,
@@ -81,7 +89,9 @@ pub fn remove_rules_of(request: &Request, attachment: &Attachment) -> Result<(),
     masquerade::remove_all_of(&kernel, &|gone| gone == owner).map_err(told)
 }
 
+/// What nftables holds for attachments whose wires are gone.
 fn remove_rules(kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<(), Error> {
+    restore::wait().map_err(told)?;
     nothing_where_lacking(masquerade::remove_all_of(kernel, is_gone))?;
     nothing_where_lacking(spoofcheck::remove_all_of(kernel, is_gone))?;
     nothing_where_lacking(addresscheck::remove_all_of(kernel, is_gone))?;
@@ -133,7 +143,6 @@ pub fn gc_and(
     let mut errors = Vec::new();
     match Kernel::open().map_err(told) {
         Ok(kernel) => {
-            let _removing = Removing::begin().map_err(told).map_err(|error| errors.push(error));
             errors.extend(remove_stale_wires(&kernel, network, &valid));
             let is_gone = |owner: Owner| owner.network() == network && !valid.contains(&owner);
             errors.extend(remove_rules(&kernel, &is_gone).err());
