@@ -1,21 +1,30 @@
 //! A sample of what `cni-conformance crash` does at every point, another one every day. Its number is printed: the
-//! command tries the same points again with `--seed`.
+//! command tries the same points again with `--network` and `--seed`.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use conformance::crash::{self, Harm, Options, Sample, command, trial::Verb};
+use conformance::crash::network::Subject;
+use conformance::crash::trial::{FaultKind, Verb};
+use conformance::crash::{self, Harm, Options, Sample, command};
 use conformance::lab::{REFERENCE_DIR, bin_dir};
-use serde_json::json;
 
-fn options(harms: Vec<Harm>, count: usize) -> Options {
-    Options {
-        bin_dirs: vec![bin_dir()],
-        config: crash::default_config(),
-        verbs: Verb::ALL.to_vec(),
-        harms,
-        jobs: 2,
-        sample: Some(Sample { count, seed: command::today() }),
-    }
+/// Two networks a day, so that every one has its turn in a week.
+fn of_today(harms: Vec<Harm>, count: usize) -> Options {
+    let seed = command::today();
+    let ours = command::networks_in(&[bin_dir()]);
+    let first = 2 * usize::try_from(seed).unwrap() % ours.len();
+    let networks: Vec<Subject> = ours.iter().cycle().skip(first).take(2).cloned().collect();
+    println!("networks: {}", networks.iter().map(|network| network.name.as_str()).collect::<Vec<_>>().join(","));
+    options(vec![bin_dir()], networks, harms, Some(Sample { count, seed }))
+}
+
+fn options(bin_dirs: Vec<PathBuf>, networks: Vec<Subject>, harms: Vec<Harm>, sample: Option<Sample>) -> Options {
+    Options { bin_dirs, networks, verbs: Verb::ALL.to_vec(), harms, calls: Vec::new(), jobs: 4, sample }
+}
+
+fn named(name: &str) -> Subject {
+    Subject::all().into_iter().find(|subject| subject.name == name).expect("a network that is known")
 }
 
 fn no_strace() -> bool {
@@ -31,7 +40,7 @@ fn whoever_is_killed_wherever_nothing_is_left_and_no_address_is_lost() {
     if no_strace() {
         return;
     }
-    let report = crash::run(&options(vec![Harm::Kill, Harm::Outlive], 100));
+    let report = crash::run(&of_today(vec![Harm::Kill, Harm::Outlive], 100), &|_, _, _| ()).unwrap();
     println!("{report}");
     assert_eq!(report.failures().count(), 0, "{report}");
     assert!(report.hits() > 60, "{report}");
@@ -42,35 +51,57 @@ fn whatever_call_fails_is_reported_and_undone() {
     if no_strace() {
         return;
     }
-    let report = crash::run(&options(vec![Harm::Fail], 40));
+    let report = crash::run(&of_today(vec![Harm::Fail], 60), &|_, _, _| ()).unwrap();
     println!("{report}");
     assert_eq!(report.failures().count(), 0, "{report}");
     assert!(report.hits() > 15, "{report}");
 }
 
+/// Where a fault was found once, whatever the sample of the day is: these calls fail, each of them.
+#[track_caller]
+fn every_failure(network: &str, verb: Verb, call: &str) {
+    if no_strace() {
+        return;
+    }
+    let options = Options {
+        verbs: vec![verb],
+        calls: vec![call.to_owned()],
+        ..options(vec![bin_dir()], vec![named(network)], vec![Harm::Fail], None)
+    };
+    let report = crash::run(&options, &|_, _, _| ()).unwrap();
+    assert_eq!(report.failures().count(), 0, "{report}");
+    assert!(report.hits() > 5, "{report}");
+}
+
+#[test]
+fn gc_frees_addresses_also_where_the_index_can_not_be_written() {
+    every_failure("host-local", Verb::Gc, "pwrite64");
+}
+
+#[test]
+fn lo_is_down_again_after_an_add_that_failed_and_a_del_that_could_not_look_says_so() {
+    every_failure("loopback", Verb::Add, "sendto");
+    every_failure("loopback", Verb::Del, "openat");
+}
+
 #[test]
 fn a_store_that_loses_addresses_is_caught() {
-    let reference = std::path::Path::new(REFERENCE_DIR);
+    let reference = Path::new(REFERENCE_DIR);
     if no_strace() || !reference.join("host-local").exists() {
         println!("skipped: no reference plugins in {REFERENCE_DIR} (Debian's package containernetworking-plugins)");
         return;
     }
-    let mut options = options(vec![Harm::Kill], 0);
-    options.bin_dirs = vec![reference.to_owned()];
-    options.sample = None;
-    options.verbs = vec![Verb::Add];
-    options.config = json!({
-        "cniVersion": "1.0.0", "name": "crash", "type": "bridge", "bridge": "crash0",
-        "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.222.0.0/29" }]] }
-    });
+    let options = options(vec![reference.to_owned()], vec![named("host-local")], vec![Harm::Kill], None);
+    let stage = crash::scene::Stage::new(&options.networks[0], &options.bin_dirs).unwrap();
+    let targets = crash::points::targets(&stage, Verb::Add);
     // Between making the address file and writing it: the reference's known gap.
-    let mut points = crash::points::of_verb(&options, Verb::Add);
-    points.retain(|point| point.target == crash::points::Target::Delegate && point.call == "write");
+    let mut points = crash::points::of_target(&stage, 0, Verb::Add, &targets[0], &options.harms, 1).unwrap();
+    points.retain(|point| point.call == "write");
     let mut lost = 0;
     for point in &points {
-        let mut scene = crash::scene::Scene::new(&options, Verb::Add);
-        let outcome = crash::trial::run(&mut scene, point);
-        lost += outcome.faults.iter().filter(|fault| fault.kind == crash::trial::FaultKind::Lost).count();
+        let scene = crash::scene::Scene::new(&stage, Verb::Add).unwrap();
+        let outcome = crash::trial::run(&scene, point).unwrap();
+        lost += outcome.faults.iter().filter(|fault| fault.kind == FaultKind::Lost).count();
     }
     assert!(lost > 0, "{} points of the reference's host-local, and nothing lost", points.len());
 }

@@ -8,6 +8,7 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
@@ -50,7 +51,13 @@ fn is_of_network_kind(file: &File) -> std::io::Result<bool> {
         Err(Errno::EINVAL) => return Ok(false),
         Err(errno) => return Err(std::io::Error::from(errno)),
     }
-    // Nothing may go on in somebody else's namespace, and the way back into one's own is never closed.
-    setns(&own, CloneFlags::CLONE_NEWNET).expect("return to the thread's own network namespace");
-    Ok(true)
+    // Nothing may go on in somebody else's namespace, and the way back into one's own is never closed; a kernel that is short
+    // of memory has some a moment later.
+    for _ in 0..100 {
+        match setns(&own, CloneFlags::CLONE_NEWNET) {
+            Ok(()) => return Ok(true),
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+    panic!("can't return to the thread's own network namespace")
 }

@@ -81,10 +81,15 @@ pub struct Request {
 
 impl Request {
     /// The attachment's namespace, if something may still be undone in it: DEL may come without one, with one that is
-    /// gone, and with a path that leads to the node's own, in which nothing of a container is.
-    pub fn usable_netns<'a>(&self, attachment: &'a Attachment) -> Option<&'a Path> {
-        let path = attachment.netns.as_deref()?;
-        require_netns(path, self.invocation.netns_override).ok().map(|()| path)
+    /// gone, and with a path that leads to the node's own, in which nothing of a container is. Code 5 if that can't be found
+    /// out: what is there must not be forgotten.
+    pub fn usable_netns<'a>(&self, attachment: &'a Attachment) -> Result<Option<&'a Path>, Error> {
+        let Some(path) = attachment.netns.as_deref() else { return Ok(None) };
+        match require_netns(path, self.invocation.netns_override) {
+            Ok(()) => Ok(Some(path)),
+            Err(error) if error.code == code::IO_FAILURE => Err(error),
+            Err(_) => Ok(None),
+        }
     }
 }
 
@@ -380,7 +385,8 @@ fn version_answer(bytes: &[u8]) -> Result<Value, Error> {
     Ok(json!({ "cniVersion": asked, "supportedVersions": Version::ALL }))
 }
 
-/// `path` must be a network namespace, and not the plugin's own unless `own_is_fine` (code 4).
+/// `path` must be a network namespace, and not the plugin's own unless `own_is_fine` (code 4). Code 5 if the system could not
+/// look.
 fn require_netns(path: &Path, own_is_fine: bool) -> Result<(), Error> {
     let refuse = |why: &dyn std::fmt::Display| {
         Error::new(code::INVALID_ENVIRONMENT, "invalid environment", format!("CNI_NETNS {}: {why}", path.display()))
@@ -389,6 +395,7 @@ fn require_netns(path: &Path, own_is_fine: bool) -> Result<(), Error> {
         std::io::ErrorKind::PermissionDenied => {
             refuse(&format!("{error}: entering a Pod's namespace takes root, or CAP_SYS_ADMIN"))
         }
+        _ if is_passing(&error) => Error::io(format!("CNI_NETNS {}", path.display()), error),
         _ => refuse(&error),
     })?;
     let own = Netns::current().map_err(|error| Error::io("/proc/thread-self/ns/net", error))?;
@@ -399,6 +406,13 @@ fn require_netns(path: &Path, own_is_fine: bool) -> Result<(), Error> {
         }
         Some(_) => Ok(()),
     }
+}
+
+/// Does an error say more about the system at this moment than about the path?
+fn is_passing(error: &std::io::Error) -> bool {
+    use nix::errno::Errno::{EAGAIN, EDQUOT, EINTR, EIO, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC};
+    let errno = nix::errno::Errno::from_raw(error.raw_os_error().unwrap_or_default());
+    [EAGAIN, EDQUOT, EINTR, EIO, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC].contains(&errno)
 }
 
 mod misspelt;

@@ -145,7 +145,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::SUCCESS)
         }
         Command::Explain { id } => explain(&id),
-        Command::Crash(arguments) => Ok(arguments.execute()),
+        Command::Crash(arguments) => arguments.execute(),
         Command::Worker => runner::worker().map(|answer| {
             println!("{answer}");
             ExitCode::SUCCESS

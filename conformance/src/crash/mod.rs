@@ -6,39 +6,44 @@
 //! apart. A point counts only if something was really killed, or a call really failed.
 //!
 //! After each, a runtime's next steps follow at once: DEL, then ADD and DEL again ([`trial`]). They must succeed, and the node must be
-//! as it was ([`scene`]): no link, address, route, neighbor, nftables rule or address file more or less, and the
-//! addresses of a Pod that lives beside it untouched.
+//! as it was ([`look`]): no link, address, route, neighbor, nftables rule or address file more or less, and the
+//! addresses of a Pod that lives beside it untouched. What a call says when another call failed must be so too: an ADD that fails has
+//! undone everything before any DEL, one that succeeds passes CHECK.
 //!
 //! A plugin is an executable here, ours like anybody's.
 
 pub mod command;
+pub mod look;
+pub mod network;
 pub mod points;
 pub mod report;
 pub mod scene;
+pub mod strace;
 pub mod trial;
 
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use serde_json::Value;
-
+use network::Subject;
 use points::Point;
 use report::Report;
-use scene::Scene;
-use trial::Verb;
+use scene::{Scene, Stage};
+use trial::{Outcome, Verb};
 
 /// What is to be tried.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// CNI_PATH: where the plugin and its delegate are.
+    /// CNI_PATH: where the plugins and their delegates are. What the first directory has is harmed.
     pub bin_dirs: Vec<PathBuf>,
-    /// The plugin's configuration. A `dataDir` of its IPAM section is replaced by a temporary one.
-    pub config: Value,
+    /// The networks. `dataDir` of an IPAM section is replaced by a temporary one.
+    pub networks: Vec<Subject>,
     /// During which commands.
     pub verbs: Vec<Verb>,
     /// In which ways.
     pub harms: Vec<Harm>,
+    /// At which system calls; none named: at all.
+    pub calls: Vec<String>,
     /// So many trials at a time, each on a node of its own.
     pub jobs: usize,
     /// Not every point, but this many, chosen by a number that rotates: the same number, the same points.
@@ -79,46 +84,93 @@ impl Harm {
     }
 }
 
-/// Tries every point (or a sample), and reports.
-pub fn run(options: &Options) -> Report {
-    let mut points = Vec::new();
-    for &verb in &options.verbs {
-        if trial::speaks(&options.config, verb) {
-            points.extend(points::of_verb(options, verb));
-        }
-    }
-    let mut report = Report { known: points.len(), ..Report::default() };
+/// What is told while it runs: how much of how much, and of what.
+pub type Progress<'a> = &'a (dyn Fn(usize, usize, &str) + Sync);
+
+/// So many runs are traced to find the points.
+const RUNS: usize = 3;
+
+/// Tries every point (or a sample), and reports. An error is a plugin's that does not work unharmed.
+pub fn run(options: &Options, progress: Progress<'_>) -> Result<Report, String> {
+    let stages: Vec<Stage<'_>> =
+        options.networks.iter().map(|subject| Stage::new(subject, &options.bin_dirs)).collect::<Result<_, _>>()?;
+    let mut points = every_point(options, &stages, progress)?;
+    let known = points.len();
     if let Some(sample) = options.sample {
         points = chosen(points, sample);
-        report.sample = Some(sample);
     }
-    let next = AtomicUsize::new(0);
-    let results = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..options.jobs.max(1) {
-            scope.spawn(|| worker(options, &points, &next, &results));
-        }
-    });
-    let mut outcomes = results.into_inner().expect("no worker panicked");
-    outcomes.sort_by_key(|(index, _)| *index);
-    report.outcomes = outcomes.into_iter().map(|(_, outcome)| outcome).collect();
-    report
+    let done = AtomicUsize::new(0);
+    let outcomes = in_parallel(options.jobs, &points, |kept: &mut Option<Scene<'_>>, point| {
+        let stage = &stages[point.network];
+        let outcome = try_point(kept, stage, point);
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1, points.len(), &stage.subject.name);
+        outcome
+    })?;
+    let names = options.networks.iter().map(|subject| subject.name.clone()).collect();
+    Ok(Report { networks: names, known, sample: options.sample, outcomes })
 }
 
-fn worker(options: &Options, points: &[Point], next: &AtomicUsize, results: &Mutex<Vec<(usize, trial::Outcome)>>) {
-    let mut scene: Option<Scene> = None;
-    loop {
-        let index = next.fetch_add(1, Ordering::Relaxed);
-        let Some(point) = points.get(index) else { return };
-        // A node that a trial left unclean, or that knows networks when it should not, is no place for the next one.
-        let fit = scene.take().filter(|scene| scene.is_fit_for(point.verb));
-        let mut here = fit.unwrap_or_else(|| Scene::new(options, point.verb));
-        let outcome = trial::run(&mut here, point);
-        if outcome.faults.is_empty() {
-            scene = Some(here);
+/// The points of all networks, commands and processes.
+fn every_point(options: &Options, stages: &[Stage<'_>], progress: Progress<'_>) -> Result<Vec<Point>, String> {
+    let mut jobs = Vec::new();
+    for (network, stage) in stages.iter().enumerate() {
+        for &verb in &options.verbs {
+            jobs.extend(points::targets(stage, verb).into_iter().map(|target| (network, verb, target)));
         }
-        results.lock().expect("no worker panicked").push((index, outcome));
     }
+    let done = AtomicUsize::new(0);
+    let points = in_parallel(options.jobs, &jobs, |(): &mut (), (network, verb, target)| {
+        let points = again(|| points::of_target(&stages[*network], *network, *verb, target, &options.harms, RUNS));
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1, jobs.len(), "tracing");
+        points
+    })?;
+    let is_wanted = |point: &Point| options.calls.is_empty() || options.calls.contains(&point.call);
+    Ok(points.into_iter().flatten().filter(is_wanted).collect())
+}
+
+fn try_point<'a>(kept: &mut Option<Scene<'a>>, stage: &'a Stage<'a>, point: &Point) -> Result<Outcome, String> {
+    again(|| {
+        // A node that a trial left unclean, or that knows networks when it should not, is no place for the next one.
+        let scene = match kept.take().filter(|scene| scene.is_fit_for(stage, point.verb)) {
+            Some(scene) => scene,
+            None => Scene::new(stage, point.verb)?,
+        };
+        let outcome = trial::run(&scene, point)?;
+        *kept = Some(scene).filter(|_| outcome.faults.is_empty());
+        Ok(outcome)
+    })
+}
+
+/// What fails before anything was harmed says nothing about harm, so it is done again; what fails three times does not work.
+fn again<T>(mut job: impl FnMut() -> Result<T, String>) -> Result<T, String> {
+    job().or_else(|_| job()).or_else(|_| job())
+}
+
+/// Does the jobs, so many at a time, each worker with something of its own; what came of them, in order. The first error ends all.
+fn in_parallel<J: Sync, O: Default, R: Send>(
+    workers: usize,
+    jobs: &[J],
+    work: impl Fn(&mut O, &J) -> Result<R, String> + Sync,
+) -> Result<Vec<R>, String> {
+    let (next, failed, results) = (AtomicUsize::new(0), AtomicBool::new(false), Mutex::new(Vec::new()));
+    let worker = || {
+        let mut own = O::default();
+        while !failed.load(Ordering::Relaxed) {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(job) = jobs.get(index) else { return };
+            let result = work(&mut own, job);
+            failed.fetch_or(result.is_err(), Ordering::Relaxed);
+            results.lock().expect("no worker panicked").push((index, result));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..workers.max(1) {
+            scope.spawn(worker);
+        }
+    });
+    let mut results = results.into_inner().expect("no worker panicked");
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 /// Evenly spread over all points, so that every name and command has its share; the seed shifts the comb.
@@ -130,15 +182,6 @@ fn chosen(points: Vec<Point>, sample: Sample) -> Vec<Point> {
     let shift = (sample.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11) as f64 / (1u64 << 53) as f64 * step;
     let picks: Vec<usize> = (0..sample.count).map(|at| (at as f64 * step + shift) as usize).collect();
     points.into_iter().enumerate().filter(|(at, _)| picks.binary_search(at).is_ok()).map(|(_, point)| point).collect()
-}
-
-/// The configuration that is tried where none is given: dual-stack Pods on a bridge, masqueraded.
-pub fn default_config() -> Value {
-    serde_json::json!({
-        "cniVersion": "1.1.0", "name": "crash", "type": "bridge", "bridge": "crash0",
-        "isDefaultGateway": true, "ipMasq": true, "macspoofchk": true,
-        "ipam": { "type": "host-local", "ranges": [[{ "subnet": "10.222.0.0/29" }], [{ "subnet": "fd00:de::/125" }]] }
-    })
 }
 
 #[cfg(test)]

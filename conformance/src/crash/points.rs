@@ -2,22 +2,27 @@
 
 use std::collections::BTreeMap;
 
-use crate::crash::scene::{Scene, Traced};
+use crate::crash::Harm;
+use crate::crash::scene::{Scene, Stage};
+use crate::crash::strace::Traced;
 use crate::crash::trial::{self, Verb};
-use crate::crash::{Harm, Options};
 
 /// Which process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Target {
-    /// The plugin itself, with its threads; not what it executes.
-    Plugin,
-    /// The IPAM plugin that it executes.
-    Delegate,
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    /// The plugin's place in the chain.
+    pub index: usize,
+    /// The plugin itself, with its threads but not what it executes; or the IPAM plugin that it executes.
+    pub is_delegate: bool,
+    /// The executable's name.
+    pub name: String,
 }
 
 /// One point, and what is done there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Point {
+    /// In which network, by its place in [`crate::crash::Options::networks`].
+    pub network: usize,
     /// During which command.
     pub verb: Verb,
     /// In which process.
@@ -45,91 +50,125 @@ impl Point {
 
     #[cfg(test)]
     pub(crate) fn example(occurrence: u32) -> Self {
-        let (verb, target, harm) = (Verb::Add, Target::Plugin, Harm::Kill);
-        Point { verb, target, call: "read".to_owned(), occurrence, harm, errno: "" }
+        let target = Target { index: 0, is_delegate: false, name: "example".to_owned() };
+        Point { network: 0, verb: Verb::Add, target, call: "read".to_owned(), occurrence, harm: Harm::Kill, errno: "" }
     }
 }
 
 impl std::fmt::Display for Point {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let target = match self.target {
-            Target::Plugin => "plugin",
-            Target::Delegate => "delegate",
-        };
         let how = if self.errno.is_empty() { self.harm.name() } else { self.errno };
-        write!(f, "{} {target} {}#{} {how}", self.verb.name(), self.call, self.occurrence)
+        write!(f, "{} {} {}#{} {how}", self.verb.name(), self.target.name, self.call, self.occurrence)
     }
 }
 
-/// Every point of a command. Runs differ in how often somebody waits, so three are traced and the shortest counts: what it
-/// does, every run does.
-pub fn of_verb(options: &Options, verb: Verb) -> Vec<Point> {
-    let mut points = Vec::new();
-    for target in [Target::Plugin, Target::Delegate] {
-        if target == Target::Delegate && trial::delegate_of(&options.config).is_none() {
-            continue;
-        }
-        let mut runs = Vec::new();
-        let mut scene = None;
-        for _ in 0..3 {
-            let mut here = scene.take().filter(|scene: &Scene| scene.is_fit_for(verb));
-            let place = here.get_or_insert_with(|| Scene::new(options, verb));
-            let traced = trial::traced(place, verb, target);
-            runs.push((counted(&traced, None), counted(&traced, Some(SIGPIPE))));
-            scene = here;
-        }
-        let (calls, loader) = runs.into_iter().min_by_key(|(calls, _)| calls.values().sum::<u32>()).unwrap_or_default();
-        for &harm in &options.harms {
-            points.extend(points_of(verb, target, harm, &calls, &loader));
-        }
-    }
-    points
-}
-
-fn points_of(
-    verb: Verb,
-    target: Target,
-    harm: Harm,
-    calls: &BTreeMap<String, u32>,
-    loader: &BTreeMap<String, u32>,
-) -> Vec<Point> {
-    let point = |call: &str, occurrence, errno| Point { verb, target, call: call.to_owned(), occurrence, harm, errno };
-    let mut points = Vec::new();
-    for (call, &count) in calls {
-        match harm {
-            Harm::Kill => points.extend((1..=count).map(|k| point(call, k, ""))),
-            Harm::Outlive if target == Target::Delegate => points.extend((1..=count).map(|k| point(call, k, ""))),
-            Harm::Outlive => {}
-            Harm::Fail => {
-                let first = loader.get(call).copied().unwrap_or(0) + 1;
-                for &errno in errors_of(call) {
-                    points.extend((first..=count).map(|k| point(call, k, errno)));
-                }
+/// Which processes can be harmed during a command.
+pub fn targets(stage: &Stage<'_>, verb: Verb) -> Vec<Target> {
+    let network = &stage.subject.network;
+    let followers = stage.subject.followers();
+    let tested = stage.subject.tested(stage.bin_dirs).unwrap_or_default();
+    let mut targets = Vec::new();
+    for index in tested {
+        let plugin = Target { index, is_delegate: false, name: network.plugin_type(index).to_owned() };
+        match verb {
+            Verb::Gc if !stage.version.has_gc_and_status() => {}
+            Verb::Sync if followers.contains(&index) => targets.push(plugin),
+            Verb::Sync => {}
+            _ => {
+                targets.push(plugin);
+                let delegate = network.delegate(index).map(str::to_owned);
+                targets.extend(delegate.map(|name| Target { index, is_delegate: true, name }));
             }
         }
     }
+    targets
+}
+
+/// Every point of a command in one process. Runs differ in how often somebody waits, so of so many runs the shortest counts:
+/// what it does, every run does.
+pub fn of_target<'a>(
+    stage: &'a Stage<'a>,
+    network: usize,
+    verb: Verb,
+    target: &Target,
+    harms: &[Harm],
+    runs: usize,
+) -> Result<Vec<Point>, String> {
+    let mut shortest: Option<Traced> = None;
+    let mut scene = None;
+    for _ in 0..runs {
+        let fit = scene.take().filter(|scene: &Scene<'_>| scene.is_fit_for(stage, verb));
+        let here = match fit {
+            Some(scene) => scene,
+            None => Scene::new(stage, verb)?,
+        };
+        let traced = trial::traced(&here, verb, target)?;
+        scene = Some(here);
+        if shortest.as_ref().is_none_or(|other| traced.text.lines().count() < other.text.lines().count()) {
+            shortest = Some(traced);
+        }
+    }
+    let traced = shortest.unwrap_or_default();
+    let all = harms.iter().flat_map(|&harm| points_of(harm, target, &traced.text));
+    let point = |(call, occurrence, harm, errno)| {
+        let target = target.clone();
+        Point { network, verb, target, call, occurrence, harm, errno }
+    };
+    Ok(all.map(point).collect())
+}
+
+fn points_of(harm: Harm, target: &Target, trace: &str) -> Vec<(String, u32, Harm, &'static str)> {
+    let calls = occurrences(trace);
+    let before_main = occurrences(before_main(trace));
+    let mut points = Vec::new();
+    for ((call, k), can_fail_so) in calls {
+        let errors = match harm {
+            Harm::Fail if before_main.contains_key(&(call, k)) || !can_fail_so => &[],
+            Harm::Fail => errors_of(call),
+            Harm::Outlive if !target.is_delegate => &[],
+            Harm::Kill | Harm::Outlive => &[""],
+        };
+        points.extend(errors.iter().map(|&errno| (call.to_owned(), k, harm, errno)));
+    }
     points
 }
 
-/// What Rust's start-up does once the loader is through: what fails before that is the loader's affair.
-const SIGPIPE: &str = "rt_sigaction(SIGPIPE, {sa_handler=SIG_IGN";
+/// Can the call of this line fail as [`errors_of`] has it? A disk is full for files only: an event counter or a pipe has no
+/// space to run out of.
+pub fn can_fail_so(line: &str, call: &str) -> bool {
+    const NO_FILE: [&str; 6] = ["(anon_inode:", "<anon_inode:", "<pipe:", "<socket:", "<UNIX", "<NETLINK"];
+    !(matches!(call, "read" | "write" | "writev") && NO_FILE.iter().any(|no| line.contains(no)))
+}
 
-/// How often each name occurs, in the process or thread that has most of it. With `until`, only up to the first line
-/// that says so (nowhere if none does).
-fn counted(trace: &Traced, until: Option<&str>) -> BTreeMap<String, u32> {
-    let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
-    let end = until.map_or(trace.text.len(), |mark| trace.text.find(mark).unwrap_or(0));
-    for line in trace.text[..end].lines() {
-        if let Some((pid, call)) = call_in(line) {
-            *counts.entry((pid, call)).or_default() += 1;
+/// What comes before a program's own work is the loader's affair if it fails: the lines up to where Rust's start-up, or
+/// Go's, is through.
+fn before_main(text: &str) -> &str {
+    let is_mark = |line: &str| {
+        line.contains("rt_sigaction(SIGPIPE, {sa_handler=SIG_IGN")
+            || line.contains("fcntl(0<") && line.contains("F_GETFL")
+    };
+    let mut end = 0;
+    for line in text.split_inclusive('\n') {
+        if is_mark(line) {
+            return &text[..end];
         }
+        end += line.len();
     }
-    let mut most: BTreeMap<String, u32> = BTreeMap::new();
-    for ((_, call), count) in counts {
-        let entry = most.entry(call.to_owned()).or_default();
-        *entry = count.max(*entry);
+    ""
+}
+
+/// Every (name, how-manieth of that name in a process or thread), and whether it can fail (in one of them). The first
+/// execve is strace's own, which it neither counts nor harms.
+fn occurrences(text: &str) -> BTreeMap<(&str, u32), bool> {
+    let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+    let mut found = BTreeMap::new();
+    let calls = text.lines().filter_map(|line| Some((line, call_in(line)?))).enumerate();
+    for (_, (line, (pid, call))) in calls.filter(|(at, (_, (_, call)))| *at > 0 || *call != "execve") {
+        let count = counts.entry((pid, call)).or_default();
+        *count += 1;
+        *found.entry((call, *count)).or_default() |= can_fail_so(line, call);
     }
-    most
+    found
 }
 
 /// `1234  openat(AT_FDCWD, …`: the process and the call. Exits, signals and the second half of a call that was
@@ -176,8 +215,10 @@ mod tests {
 7 read(0, \"{\", 4096) = 1
 7 rt_sigaction(SIGPIPE, {sa_handler=SIG_IGN, sa_mask=[PIPE]}, NULL, 8) = 0
 7 clone(child_stack=NULL) = 8
+8 execve(\"/bin/y\", [\"y\"], 0x7f /* 3 vars */ <unfinished ...>
 8 read(3, <unfinished ...>
-7 read(0, \"\", 4096) = 0
+7 read(0<pipe:[9]>, \"\", 4096) = 0
+7 read(4</x>, \"\", 4096) = 0
 8 <... read resumed>\"\", 4096) = 0
 8 +++ exited with 0 +++
 7 --- SIGCHLD {si_signo=SIGCHLD} ---
@@ -186,18 +227,24 @@ mod tests {
 
     #[test]
     fn calls_are_counted_in_each_process_by_itself() {
-        let counts = counted(&Traced { text: TRACE.to_owned() }, None);
-        assert_eq!(counts["read"], 2);
-        assert_eq!(counts["execve"], 1);
-        assert_eq!(counts.len(), 5);
+        let calls = occurrences(TRACE);
+        let of = |name: &str| calls.keys().filter(|(call, _)| *call == name).count();
+        assert_eq!((of("read"), of("execve")), (3, 1), "strace's own execve is none");
     }
 
     #[test]
-    fn failures_begin_where_the_loader_is_through() {
-        let traced = Traced { text: TRACE.to_owned() };
-        let (calls, loader) = (counted(&traced, None), counted(&traced, Some(SIGPIPE)));
-        let points = points_of(Verb::Add, Target::Plugin, Harm::Fail, &calls, &loader);
-        let reads: Vec<_> = points.iter().filter(|point| point.call == "read").collect();
-        assert_eq!((reads.len(), reads[0].occurrence, reads[0].errno), (1, 2, "EIO"));
+    fn failures_begin_where_the_loader_is_through_and_are_on_files() {
+        let points = points_of(Harm::Fail, &Point::example(1).target, TRACE);
+        let of = |name: &str| points.iter().filter(|point| point.0 == name).map(|point| (point.1, point.3)).collect();
+        let (reads, executions): (Vec<_>, Vec<_>) = (of("read"), of("execve"));
+        assert_eq!(reads, [(3, "EIO")], "the first is the loader's, the second a pipe's");
+        assert_eq!(executions, [(1, "ENOMEM"), (1, "EACCES")], "the delegate's");
+    }
+
+    #[test]
+    fn gos_start_up_is_told_too() {
+        let text = "7 execve(\"/x\") = 0\n7 openat(AT_FDCWD, \"/sys\") = 3\n7 fcntl(0</dev/null>, F_GETFL) = 0\n7 read(0) = 1\n";
+        assert_eq!(before_main(text).lines().count(), 2);
+        assert_eq!(before_main("7 read(0) = 1\n"), "");
     }
 }

@@ -1,53 +1,74 @@
-//! A node on which something dies, and what is seen of it.
+//! A node on which something dies.
 //!
-//! The node has a Pod that lives through everything, the witness. What is looked at is what an operator would find: links,
-//! addresses, routes, permanent neighbors, nftables, the address files.
+//! The node has an uplink, and a Pod that lives through everything, the witness. A call is what a runtime makes of it: each
+//! plugin of the chain in its turn, with the result of the one before. What is seen of the node is [`look`]'s affair.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
+use libcni::Version;
 use serde_json::{Value, json};
 
-use crate::crash::Options;
-use crate::crash::points::Target;
-use crate::crash::trial::{self, Verb};
+use crate::crash::look;
+use crate::crash::network::Subject;
+use crate::crash::strace::{self, Traced};
+use crate::crash::trial::Verb;
 use crate::lab::{Node, Pod, Reply};
 
 /// The longest that a call may take: what takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A node, its witness, the Pod to be harmed, and how it looks when nobody was.
+/// The Pod that lives through it, and its namespace in what is seen.
+const WITNESS: &str = "witness";
+
+/// So many addresses are counted at most.
+const COUNTABLE: usize = 32;
+
+/// What nodes of one network have in common.
 #[derive(Debug)]
-pub struct Scene {
+pub struct Stage<'a> {
+    /// The network.
+    pub subject: &'a Subject,
+    /// CNI_PATH.
+    pub bin_dirs: &'a [PathBuf],
+    /// The version spoken.
+    pub version: Version,
+    /// A node after its first ADD and DEL.
+    used: Mutex<Option<Clean>>,
+}
+
+/// How a node looks when the Pod is not there.
+#[derive(Clone, Debug, Default)]
+pub struct Clean {
+    /// A line for each object.
+    pub objects: BTreeSet<String>,
+    /// How many addresses IPAM can give, if that can be counted.
+    pub capacity: usize,
+}
+
+/// A node, its witness, and the Pod to be harmed.
+#[derive(Debug)]
+pub struct Scene<'a> {
+    /// The network.
+    pub stage: &'a Stage<'a>,
     /// The node.
     pub node: Node,
     /// The Pod whose calls are harmed.
     pub pod: Pod,
     /// A Pod that lives through it; none on a node that is to know nothing yet.
     pub witness: Option<Pod>,
-    /// The configuration, with directories of this node.
-    pub config: Value,
     /// How the node looks when the Pod is not there.
-    pub clean: BTreeSet<String>,
-    /// How many addresses IPAM has beside the witness's, if that can be counted.
-    pub capacity: usize,
+    pub clean: Clean,
     verb: Verb,
-    wrappers: PathBuf,
-}
-
-/// What strace wrote.
-#[derive(Debug)]
-pub struct Traced {
-    /// Line by line.
-    pub text: String,
+    /// Results of ADD, by container ID, as a runtime keeps them.
+    results: RefCell<BTreeMap<String, Value>>,
 }
 
 /// How a call ended.
@@ -61,96 +82,231 @@ pub struct Ended {
     pub hung: bool,
 }
 
-/// So many addresses are counted at most.
-const COUNTABLE: usize = 32;
+impl<'a> Stage<'a> {
+    /// For a network whose plugins are there.
+    pub fn new(subject: &'a Subject, bin_dirs: &'a [PathBuf]) -> Result<Self, String> {
+        let version = subject.version(bin_dirs)?;
+        Ok(Stage { subject, bin_dirs, version, used: Mutex::default() })
+    }
 
-impl Scene {
-    /// A node for trials during `verb`.
-    pub fn new(options: &Options, verb: Verb) -> Self {
-        let mut node = Node::new("crash");
-        let wrappers = node.file("wrappers");
-        fs::create_dir(&wrappers).expect("directory for wrappers");
-        node.path = std::iter::once(wrappers.clone()).chain(options.bin_dirs.iter().cloned()).collect();
-        let config = trial::with_directory(&options.config, &node.file("networks"));
-        let pod = Pod::new("victim");
-        let mut scene = Scene { node, pod, witness: None, config, clean: BTreeSet::new(), capacity: 0, verb, wrappers };
-        scene.write_wrappers();
-        if verb == Verb::FirstAdd {
-            // What is shared stays: a node of its own tells how that looks.
-            let measured = Scene::new(options, Verb::Add);
-            let witness = measured.witness.as_ref().expect("a node that knows the network has one");
-            measured.must(measured.call("DEL", witness));
-            scene.clean = measured.look();
-            scene.capacity = measured.count_free();
-            return scene;
+    /// How a node looks that has known the network, and has no Pod; found out once.
+    fn used(&self) -> Result<Clean, String> {
+        let mut used = self.used.lock().expect("no worker panicked");
+        if let Some(clean) = &*used {
+            return Ok(clean.clone());
         }
-        let witness = Pod::new("witness");
-        scene.must(scene.call("ADD", &witness));
+        let scene = Scene::new(self, Verb::Add)?;
+        scene.must("DEL", scene.witness.as_ref().expect("a node that knows the network has one"))?;
+        let mut objects = scene.look();
+        objects.retain(|line| !line.starts_with(WITNESS));
+        let clean = Clean { objects, capacity: scene.count_free()? };
+        Ok(used.insert(clean).clone())
+    }
+}
+
+impl<'a> Scene<'a> {
+    /// A node for trials during `verb`. An error is the plugin's, before anything was harmed.
+    pub fn new(stage: &'a Stage<'a>, verb: Verb) -> Result<Self, String> {
+        let mut node = Node::new("crash");
+        node.path = stage.bin_dirs.to_vec();
+        let pod = fresh_pod("victim");
+        let (clean, results) = (Clean::default(), RefCell::default());
+        let mut scene = Scene { stage, node, pod, witness: None, clean, verb, results };
+        fs::write(scene.node.file("batch"), look::BATCH).map_err(|error| error.to_string())?;
+        scene.node.netns.sh(UPLINK);
+        if let Some(setup) = &stage.subject.setup {
+            scene.node.netns.try_sh(setup)?;
+        }
+        scene.set_map(0);
+        strace::write_wrappers(&mut scene.node, &stage.subject.network);
+        if verb == Verb::FirstAdd {
+            scene.clean = stage.used()?;
+            return Ok(scene);
+        }
+        let witness = fresh_pod(WITNESS);
+        scene.must("ADD", &witness)?;
         scene.witness = Some(witness);
         // Once there and back: what is shared between Pods stands from here on.
-        scene.must(scene.call("ADD", &scene.pod));
-        scene.must(scene.call("DEL", &scene.pod));
-        scene.capacity = scene.count_free();
-        scene.clean = scene.look();
-        scene
+        scene.must("ADD", &scene.pod)?;
+        scene.must("DEL", &scene.pod)?;
+        if verb.changes_map(stage.subject) {
+            scene.set_map(1);
+            succeeded("--sync", scene.sync())?;
+        }
+        scene.clean = Clean { objects: scene.look(), capacity: scene.count_free()? };
+        Ok(scene)
     }
 
     /// Can a trial during `verb` begin here?
-    pub fn is_fit_for(&self, verb: Verb) -> bool {
-        self.verb == verb && verb != Verb::FirstAdd
+    pub fn is_fit_for(&self, stage: &Stage<'_>, verb: Verb) -> bool {
+        std::ptr::eq(self.stage, stage) && self.verb == verb && verb != Verb::FirstAdd
     }
 
-    fn must(&self, ended: Ended) -> Value {
-        assert!(ended.reply.success, "before anything was harmed: {:?}", ended.reply);
-        ended.reply.json
+    /// Puts the map in place as it is (0), or as it becomes (1), if there is one.
+    pub fn set_map(&self, which: usize) {
+        if let Some(maps) = &self.stage.subject.maps {
+            let next = self.node.file("map.next");
+            fs::write(&next, maps[which].to_string()).expect("write the node map");
+            fs::rename(&next, self.map()).expect("put the node map in place");
+        }
     }
 
-    /// A call of the plugin, for `pod`.
+    fn map(&self) -> PathBuf {
+        self.node.file("map.json")
+    }
+
+    fn store(&self) -> PathBuf {
+        self.node.file("networks")
+    }
+
+    /// A call that must succeed, before anything is harmed.
+    pub fn must(&self, command: &str, pod: &Pod) -> Result<Value, String> {
+        succeeded(command, self.call(command, pod))
+    }
+
+    /// A call of every plugin in its turn, up to the first that fails, as a runtime makes it. GC lets the witness live.
     pub fn call(&self, command: &str, pod: &Pod) -> Ended {
-        self.call_with(command, pod, &self.config)
+        let mut last = None;
+        // Another's CHECK is not what is under test.
+        let tested = self.stage.subject.tested(self.stage.bin_dirs).unwrap_or_default();
+        for index in self.turns(command).into_iter().filter(|index| command != "CHECK" || tested.contains(index)) {
+            let ended = self.execute_turn(command, pod, index, last.as_ref());
+            if !ended.reply.success {
+                return ended;
+            }
+            last = Some(ended);
+        }
+        let last = last.expect("a network has a plugin");
+        let mut results = self.results.borrow_mut();
+        match command {
+            "ADD" => drop(results.insert(pod.container_id.clone(), last.reply.json.clone())),
+            "DEL" => drop(results.remove(&pod.container_id)),
+            _ => {}
+        }
+        last
     }
 
-    /// A call of the plugin with another configuration.
-    pub fn call_with(&self, command: &str, pod: &Pod, config: &Value) -> Ended {
-        let plugin = config["type"].as_str().expect("a configuration has a type");
-        self.execute(plugin, command, pod, config)
+    /// DEL of the plugins that stand before one in the chain, up to the first that fails. `None`: there are none.
+    pub fn remove_before(&self, pod: &Pod, index: usize) -> Option<Ended> {
+        let mut last = None;
+        for before in (0..index).rev() {
+            let ended = self.execute_turn("DEL", pod, before, None);
+            if !ended.reply.success {
+                return Some(ended);
+            }
+            last = Some(ended);
+        }
+        last
     }
 
-    /// Executes what CNI_PATH has first under that name. stderr is not waited for: an orphan may still hold it.
-    fn execute(&self, plugin: &str, command: &str, pod: &Pod, config: &Value) -> Ended {
-        let child = self.start(plugin, command, pod, config);
-        self.finish(child)
+    fn execute_turn(&self, command: &str, pod: &Pod, index: usize, last: Option<&Ended>) -> Ended {
+        let config = self.config_for(command, pod, index, last);
+        self.finish(self.start(self.stage.subject.network.plugin_type(index), command, pod, &config))
     }
 
-    /// Starts a call of the plugin; [`Scene::finish`] waits for it.
-    pub fn start(&self, plugin: &str, command: &str, pod: &Pod, config: &Value) -> Child {
-        let executable = self.node.path.iter().map(|directory| directory.join(plugin)).find(|path| path.exists());
-        let executable = executable.unwrap_or_else(|| panic!("no {plugin:?} in {:?}", self.node.path));
+    fn turns(&self, command: &str) -> Vec<usize> {
+        let all = 0..self.stage.subject.network.plugins.len();
+        if command == "DEL" { all.rev().collect() } else { all.collect() }
+    }
+
+    /// Starts one plugin of the chain, those before it having had their turn.
+    pub fn start_turn(&self, command: &str, pod: &Pod, index: usize) -> Result<Child, String> {
+        let mut last = None;
+        for before in self.turns(command).into_iter().take_while(|turn| *turn != index) {
+            let ended = self.execute_turn(command, pod, before, last.as_ref());
+            succeeded(command, Ended { reply: clone(&ended.reply), ..ended })?;
+            last = Some(ended);
+        }
+        let config = self.config_for(command, pod, index, last.as_ref());
+        Ok(self.start(self.stage.subject.network.plugin_type(index), command, pod, &config))
+    }
+
+    fn config(&self, index: usize) -> Value {
+        self.stage.subject.config(index, self.stage.version, &self.store(), &self.map())
+    }
+
+    /// What a plugin gets on its stdin: with prevResult, what the runtime has to say, or the valid attachments.
+    fn config_for(&self, command: &str, pod: &Pod, index: usize, last: Option<&Ended>) -> Value {
+        let mut config = self.config(index);
+        let number = 1 + pod.container_id.bytes().map(usize::from).sum::<usize>() % 200;
+        let runtime_config = self.stage.subject.network.runtime_config(index, number);
+        if !runtime_config.is_empty() {
+            config["runtimeConfig"] = Value::Object(runtime_config);
+        }
+        let results = self.results.borrow();
+        let previous = match command {
+            "ADD" => last.map(|ended| &ended.reply.json),
+            _ => results.get(&pod.container_id),
+        };
+        if command == "GC" {
+            let valid = self.witness.iter().map(|pod| json!({ "containerID": pod.container_id, "ifname": pod.ifname }));
+            config["cni.dev/valid-attachments"] = valid.collect();
+        } else if let Some(previous) = previous {
+            config["prevResult"] = previous.clone();
+        }
+        config
+    }
+
+    /// `--sync` of every plugin that follows the map, up to the first that fails.
+    pub fn sync(&self) -> Ended {
+        let network = &self.stage.subject.network;
+        let plugins: Vec<Value> = (0..network.plugins.len()).map(|index| self.config(index)).collect();
+        let list = json!({ "cniVersion": self.stage.version, "name": network.name, "plugins": plugins });
+        let file = self.node.file("crash.conflist");
+        fs::write(&file, list.to_string()).expect("write the list");
+        let mut last = None;
+        for index in self.stage.subject.followers() {
+            let mut command = self.program(network.plugin_type(index));
+            command.arg("--sync").arg(&file);
+            let ended = self.finish(self.spawn(&mut command));
+            if !ended.reply.success {
+                return ended;
+            }
+            last = Some(ended);
+        }
+        last.expect("a map is followed by somebody")
+    }
+
+    /// Starts a call of one plugin; [`Scene::finish`] waits for it.
+    fn start(&self, plugin: &str, command: &str, pod: &Pod, config: &Value) -> Child {
         // IPAM wants some namespace named, and opens none.
         let netns = pod.netns.as_ref().unwrap_or_else(|| self.pod.netns()).path();
-        let stderr = fs::OpenOptions::new().create(true).append(true).open(self.node.file("stderr"));
-        let mut process = Command::new(&executable);
+        let mut process = self.program(plugin);
         process
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("CNI_COMMAND", command)
             .env("CNI_CONTAINERID", &pod.container_id)
             .env("CNI_IFNAME", &pod.ifname)
             .env("CNI_NETNS", &netns)
-            .env("CNI_PATH", self.node.cni_path())
+            .env("CNI_PATH", self.node.cni_path());
+        let mut child = self.spawn(&mut process);
+        let mut stdin = child.stdin.take().expect("piped");
+        let _ = stdin.write_all(config.to_string().as_bytes());
+        child
+    }
+
+    /// What CNI_PATH has first under that name. stderr is not waited for: an orphan may still hold it.
+    fn program(&self, plugin: &str) -> Command {
+        let executable = self.node.path.iter().map(|directory| directory.join(plugin)).find(|path| path.exists());
+        let executable = executable.unwrap_or_else(|| panic!("no {plugin:?} in {:?}", self.node.path));
+        let stderr = fs::OpenOptions::new().create(true).append(true).open(self.node.file("stderr"));
+        let mut process = Command::new(executable);
+        process
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(stderr.expect("file for stderr"));
-        let mut child = loop {
-            match self.node.netns.spawn(&mut process) {
+        process
+    }
+
+    fn spawn(&self, process: &mut Command) -> Child {
+        loop {
+            match self.node.netns.spawn(process) {
                 Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => std::thread::yield_now(),
-                spawned => break spawned.unwrap_or_else(|error| panic!("{executable:?}: {error}")),
+                spawned => break spawned.unwrap_or_else(|error| panic!("{process:?}: {error}")),
             }
-        };
-        let mut stdin = child.stdin.take().expect("piped");
-        let _ = stdin.write_all(config.to_string().as_bytes());
-        child
+        }
     }
 
     /// Waits for a call's end, not forever.
@@ -182,172 +338,115 @@ impl Scene {
         })
     }
 
-    /// Puts strace in front of an executable, until [`Scene::unwrap`]. With its threads, without what it executes.
-    /// A delegate gets a session of its own: the kernel wakes and hangs up a stopped process whose process group is orphaned.
-    pub fn wrap(&self, target: Target, name: &str, arguments: &[&str]) {
-        let session = match target {
-            Target::Plugin => "",
-            Target::Delegate => "setsid ",
-        };
-        let quoted: Vec<String> = arguments.iter().map(|argument| format!("'{argument}'")).collect();
-        let (trace, quoted) = (self.trace_file(), quoted.join(" "));
-        let before = format!("set -- {session}strace -f -y -b execve -o '{}' {quoted} \"$@\"\n", trace.display());
-        let _ = fs::remove_file(trace);
-        fs::write(self.before(name), before).expect("write what comes before");
+    /// What was written to stderr since [`Scene::forget_stderr`].
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.node.file("stderr")).unwrap_or_default()).into_owned()
     }
 
-    fn before(&self, name: &str) -> PathBuf {
-        self.node.file(&format!("before-{name}"))
-    }
-
-    /// Scripts in front of the plugin and its delegate. They are written once: a file that was just written can't
-    /// be executed while a process forked in between still holds it open.
-    fn write_wrappers(&self) {
-        for name in [self.config["type"].as_str(), trial::delegate_of(&self.config)].into_iter().flatten() {
-            let mut directories = self.node.path.iter().skip(1);
-            let real = directories.find_map(|directory| Some(directory.join(name)).filter(|path| path.exists()));
-            let real = real.unwrap_or_else(|| panic!("no {name:?} in {:?}", self.node.path));
-            let (before, real) = (self.before(name).display().to_string(), real.display().to_string());
-            let script = format!("#!/bin/sh\nset -- '{real}'\n[ ! -e '{before}' ] || . '{before}'\nexec \"$@\"\n");
-            let path = self.wrappers.join(name);
-            fs::write(&path, script).expect("write a wrapper");
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod a wrapper");
-        }
-    }
-
-    /// Takes strace away again; what it wrote.
-    pub fn unwrap(&self, name: &str) -> Traced {
-        let _ = fs::remove_file(self.before(name));
-        self.trace()
+    /// Begins stderr anew.
+    pub fn forget_stderr(&self) {
+        let _ = fs::remove_file(self.node.file("stderr"));
     }
 
     /// What strace has written.
     pub fn trace(&self) -> Traced {
-        Traced { text: String::from_utf8_lossy(&fs::read(self.trace_file()).unwrap_or_default()).into_owned() }
-    }
-
-    fn trace_file(&self) -> PathBuf {
-        self.node.file("trace")
+        strace::read(&self.node)
     }
 
     /// Waits until nothing of the plugin runs on this node.
     pub fn wait_for_orphans(&self) -> bool {
-        let name = self.node.netns.name();
-        for _ in 0..(PATIENCE.as_millis() / 5) {
-            let output = Command::new("ip").args(["netns", "pids", name]).output().expect("execute ip");
-            if output.stdout.iter().all(u8::is_ascii_whitespace) {
+        const MOMENT: Duration = Duration::from_millis(5);
+        for _ in 0..PATIENCE.as_millis() / MOMENT.as_millis() {
+            if !look::is_inhabited(&self.node.netns) {
                 return true;
             }
-            std::thread::sleep(Duration::from_millis(5));
+            std::thread::sleep(MOMENT);
         }
         false
     }
 
+    /// The plugin that asks IPAM for addresses, and IPAM.
+    pub fn ipam(&self) -> Option<(usize, &str)> {
+        let plugins = self.stage.subject.network.plugins.iter().enumerate();
+        plugins.filter_map(|(index, plugin)| Some((index, plugin.get("ipam")?["type"].as_str()?))).next()
+    }
+
     /// How many addresses IPAM can still give: takes all, and gives them back. 0 where that can't be counted.
-    pub fn count_free(&self) -> usize {
-        let Some(ipam) = trial::delegate_of(&self.config) else { return 0 };
+    pub fn count_free(&self) -> Result<usize, String> {
+        let Some((index, ipam)) = self.ipam() else { return Ok(0) };
+        let config = self.config(index);
         let pods: Vec<Pod> =
             (0..COUNTABLE).map(|at| Pod { ifname: format!("n{at}"), ..Pod::without_netns("counter") }).collect();
         let mut seen = BTreeSet::new();
         let mut count = 0;
         for pod in &pods {
-            let mut call = self.execute(ipam, "ADD", pod, &self.config);
-            if !call.reply.success {
+            let ended = self.finish(self.start(ipam, "ADD", pod, &config));
+            if !ended.reply.success {
                 break;
             }
             count += 1;
-            for ip in addresses(&call.reply.json.take()) {
+            for ip in addresses(&ended.reply.json) {
                 assert!(seen.insert(ip.clone()), "{ip} was given twice");
             }
         }
         for pod in &pods[..count.min(COUNTABLE)] {
-            self.must(self.execute(ipam, "DEL", pod, &self.config));
+            succeeded("DEL", self.finish(self.start(ipam, "DEL", pod, &config)))?;
         }
-        if count < COUNTABLE { count } else { 0 }
+        Ok(if count < COUNTABLE { count } else { 0 })
+    }
+
+    /// The addresses that the witness was given, and lives with.
+    pub fn addresses_of_witness(&self) -> Vec<String> {
+        let results = self.results.borrow();
+        let given = self.witness.as_ref().filter(|_| self.ipam().is_some());
+        given.and_then(|witness| results.get(&witness.container_id)).map(addresses).unwrap_or_default()
     }
 
     /// What there is: one line for each object.
     pub fn look(&self) -> BTreeSet<String> {
+        let batch = self.node.file("batch");
         let mut found = BTreeSet::new();
-        kernel_lines(&self.node.netns.sh(LOOK), "node", &mut found);
-        let rules = self.node.netns.sh("nft -s -n list ruleset");
-        found.extend(
-            rules.split([',', '\n']).map(str::trim).filter(|line| line.len() > 1).map(|line| format!("nft {line}")),
-        );
-        kernel_lines(&self.pod.netns().sh(LOOK), "pod", &mut found);
-        address_files(&self.node.file("networks"), &mut found);
+        look::namespace(&self.node.netns, "node", &batch, &mut found);
+        look::namespace(self.pod.netns(), "pod", &batch, &mut found);
+        if let Some(witness) = &self.witness {
+            look::namespace(witness.netns(), WITNESS, &batch, &mut found);
+        }
+        look::node_only(&self.node.netns, &mut found);
+        look::store(&self.store(), &mut found);
         found
     }
 }
 
-/// One document of each kind; `[]` where ip prints nothing.
-const LOOK: &str = "ip -j link; echo; echo 1; ip -j addr; echo; echo 2; ip -j route show table all; echo; echo 3; \
-                    ip -j -6 route show table all; echo; echo 4; ip -j neigh show nud permanent";
+/// A node's link to the world. Who is at its other end does not matter.
+const UPLINK: &str = "\
+sysctl -qw net.ipv6.conf.default.accept_dad=0
+ip link add eth0 address 02:00:00:00:00:02 type veth peer name world0
+ip link set world0 up; ip link set eth0 up
+ip addr add 192.0.2.2/24 dev eth0; ip addr add 2001:db8::2/64 dev eth0 nodad
+ip route add default via 192.0.2.1 dev eth0; ip -6 route add default via 2001:db8::1 dev eth0
+until ip -6 route show table local 2001:db8::2 | grep -q local; do sleep 0.01; done";
 
-fn kernel_lines(text: &str, place: &str, found: &mut BTreeSet<String>) {
-    let mut part = 0;
-    for value in serde_json::Deserializer::from_str(text).into_iter::<Value>() {
-        match value.expect("ip prints JSON") {
-            Value::Array(objects) => {
-                objects.iter().filter_map(|object| object_line(part, object)).for_each(|line| {
-                    found.insert(format!("{place} {line}"));
-                });
-            }
-            marker => part = marker.as_u64().unwrap_or(0),
-        }
+/// A Pod as a runtime makes it: with `lo` down.
+fn fresh_pod(container_id: &str) -> Pod {
+    let pod = Pod::new(container_id);
+    pod.netns().sh("ip link set lo down");
+    pod
+}
+
+fn succeeded(command: &str, ended: Ended) -> Result<Value, String> {
+    match ended.reply.success {
+        true => Ok(ended.reply.json),
+        false => Err(format!("{command} failed before anything was harmed: {}", ended.reply.stdout.trim())),
     }
 }
 
-fn object_line(part: u64, object: &Value) -> Option<String> {
-    let text = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
-    // The kernel makes link-local addresses and multicast routes for itself, when it gets around to it.
-    let is_link_local = |text: &str| text.starts_with("fe80") || text.starts_with("ff00");
-    match part {
-        0 => Some(format!("link {}", text("ifname"))),
-        1 => {
-            let addresses = object["addr_info"].as_array().into_iter().flatten();
-            let addresses =
-                addresses.map(|a| format!("{}/{}", a["local"].as_str().unwrap_or_default(), a["prefixlen"]));
-            let addresses: BTreeSet<String> = addresses.filter(|text| !is_link_local(text)).collect();
-            (!addresses.is_empty()).then(|| format!("address {} {addresses:?}", text("ifname")))
-        }
-        2 | 3 => {
-            let (dst, kind) = (text("dst"), text("type"));
-            let own = is_link_local(&dst) || matches!(kind.as_str(), "multicast" | "anycast" | "broadcast");
-            (!own).then(|| format!("route {kind} {dst} via {:?} dev {}", text("gateway"), text("dev")))
-        }
-        _ => Some(format!("neighbor {} dev {}", text("dst"), text("dev"))),
-    }
-}
-
-/// Address files: named like addresses, at any depth.
-fn address_files(directory: &Path, found: &mut BTreeSet<String>) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let (path, name) = (entry.path(), entry.file_name());
-        if path.is_dir() {
-            address_files(&path, found);
-        } else if name.to_str().is_some_and(is_address) {
-            let content = fs::read(&path).unwrap_or_default();
-            found.insert(format!("address file {} {:?}", name.to_string_lossy(), String::from_utf8_lossy(&content)));
-        }
-    }
-}
-
-fn is_address(name: &str) -> bool {
-    name.parse::<std::net::IpAddr>().is_ok() || OsStr::new(name) == "::"
+fn clone(reply: &Reply) -> Reply {
+    Reply { success: reply.success, json: reply.json.clone(), stdout: reply.stdout.clone(), stderr: String::new() }
 }
 
 /// The addresses in an ADD's result.
 pub fn addresses(result: &Value) -> Vec<String> {
     let ips = result["ips"].as_array().into_iter().flatten();
-    ips.filter_map(|ip| ip["address"].as_str()).map(str::to_owned).collect()
-}
-
-/// A configuration for GC: these attachments are valid.
-pub fn with_valid(config: &Value, pods: &[&Pod]) -> Value {
-    let valid: Vec<Value> =
-        pods.iter().map(|pod| json!({ "containerID": pod.container_id, "ifname": pod.ifname })).collect();
-    let mut config = config.clone();
-    config["cni.dev/valid-attachments"] = Value::Array(valid);
-    config
+    let ips = ips.filter_map(|ip| ip["address"].as_str());
+    ips.map(|address| address.split('/').next().unwrap_or_default().to_owned()).collect()
 }

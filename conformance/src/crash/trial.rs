@@ -1,16 +1,16 @@
 //! One trial: harm a call at a point, do what a runtime does next, and look.
 
-use std::collections::BTreeSet;
-use std::path::Path;
-use std::process::Command as Program;
+use std::process::Child;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use nix::sys::signal::{Signal, kill as kill_with};
+use nix::unistd::Pid;
 
 use crate::crash::Harm;
-use crate::crash::points::{Point, Target};
-use crate::crash::scene::{Ended, Scene, Traced, addresses, with_valid};
-use crate::lab::Pod;
+use crate::crash::network::Subject;
+use crate::crash::points::{self, Point, Target};
+use crate::crash::scene::{Ended, Scene, addresses};
+use crate::crash::strace::{self, Session, Traced};
 
 /// During which call something is harmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,13 +21,15 @@ pub enum Verb {
     FirstAdd,
     /// DEL.
     Del,
-    /// GC that finds an attachment which is not valid.
+    /// GC that finds an attachment which is not valid, and a node map that has changed, if there is one.
     Gc,
+    /// Reconciling: `--sync` after the node map has changed.
+    Sync,
 }
 
 impl Verb {
     /// Every one.
-    pub const ALL: [Verb; 4] = [Verb::Add, Verb::FirstAdd, Verb::Del, Verb::Gc];
+    pub const ALL: [Verb; 5] = [Verb::Add, Verb::FirstAdd, Verb::Del, Verb::Gc, Verb::Sync];
 
     /// As a table's row and a command line name it.
     pub fn name(self) -> &'static str {
@@ -36,15 +38,27 @@ impl Verb {
             Verb::FirstAdd => "first-add",
             Verb::Del => "del",
             Verb::Gc => "gc",
+            Verb::Sync => "sync",
         }
     }
 
-    fn command(self) -> &'static str {
+    /// CNI_COMMAND; none of reconciling.
+    fn command(self) -> Option<&'static str> {
         match self {
-            Verb::Add | Verb::FirstAdd => "ADD",
-            Verb::Del => "DEL",
-            Verb::Gc => "GC",
+            Verb::Add | Verb::FirstAdd => Some("ADD"),
+            Verb::Del => Some("DEL"),
+            Verb::Gc => Some("GC"),
+            Verb::Sync => None,
         }
+    }
+
+    fn adds(self) -> bool {
+        self.command() == Some("ADD")
+    }
+
+    /// Does the network's node map change before it?
+    pub fn changes_map(self, subject: &Subject) -> bool {
+        subject.maps.is_some() && matches!(self, Verb::Gc | Verb::Sync)
     }
 }
 
@@ -85,83 +99,69 @@ pub enum FaultKind {
     Unclear,
 }
 
-/// Does a configuration's version have the command?
-pub fn speaks(config: &Value, verb: Verb) -> bool {
-    verb != Verb::Gc || config["cniVersion"].as_str() >= Some("1.1.0")
-}
-
-/// The IPAM plugin of a configuration.
-pub fn delegate_of(config: &Value) -> Option<&str> {
-    config["ipam"]["type"].as_str()
-}
-
-/// The configuration with its address files in `directory`.
-pub fn with_directory(config: &Value, directory: &Path) -> Value {
-    let mut config = config.clone();
-    if config["ipam"].is_object() {
-        config["ipam"]["dataDir"] = json!(directory);
-    } else if config["type"] == "host-local" {
-        config["ipam"] = json!({ "dataDir": directory });
-    }
-    config
-}
-
 /// One call of `verb`, traced, with everything before and after it that a call needs.
-pub fn traced(scene: &mut Scene, verb: Verb, target: Target) -> Traced {
-    prepare(scene, verb);
-    let name = name_of(scene, target);
-    scene.wrap(target, &name, &[]);
+pub fn traced(scene: &Scene<'_>, verb: Verb, target: &Target) -> Result<Traced, String> {
+    prepare(scene, verb)?;
+    strace::wrap(&scene.node, &target.name, Session::Own, &[]);
     let ended = act(scene, verb);
-    let traced = scene.unwrap(&name);
-    assert!(ended.reply.success, "{} under strace failed: {:?}", verb.name(), ended.reply);
-    scene.call("DEL", &scene.pod);
-    traced
+    let traced = strace::unwrap(&scene.node, &target.name);
+    if !ended.reply.success {
+        return Err(format!("{} under strace failed: {}", verb.name(), ended.reply.stdout.trim()));
+    }
+    scene.must("DEL", &scene.pod)?;
+    Ok(traced)
 }
 
-/// Harms the call at the point, and judges what follows.
-pub fn run(scene: &mut Scene, point: &Point) -> Outcome {
-    prepare(scene, point.verb);
+/// Harms the call at the point, and judges what follows. An error is the plugin's, before anything was harmed.
+pub fn run(scene: &Scene<'_>, point: &Point) -> Result<Outcome, String> {
+    prepare(scene, point.verb)?;
     let (hit, faults) = match point.harm {
         Harm::Kill => kill(scene, point),
-        Harm::Outlive => outlive(scene, point),
+        Harm::Outlive => outlive(scene, point)?,
         Harm::Fail => fail(scene, point),
     };
-    Outcome { point: point.clone(), hit, faults: if hit { faults } else { Vec::new() } }
+    Ok(Outcome { point: point.clone(), hit, faults: if hit { faults } else { Vec::new() } })
 }
 
-fn prepare(scene: &Scene, verb: Verb) {
-    if matches!(verb, Verb::Del | Verb::Gc) {
-        let added = scene.call("ADD", &scene.pod);
-        assert!(added.reply.success, "ADD before anything was harmed: {:?}", added.reply);
-    }
-}
-
-fn name_of(scene: &Scene, target: Target) -> String {
-    let name = match target {
-        Target::Plugin => scene.config["type"].as_str(),
-        Target::Delegate => delegate_of(&scene.config),
-    };
-    name.expect("a point is in a plugin that the configuration names").to_owned()
-}
-
-fn act(scene: &Scene, verb: Verb) -> Ended {
-    match verb {
-        Verb::Gc => {
-            let valid: Vec<&Pod> = scene.witness.iter().collect();
-            scene.call_with("GC", &scene.pod, &with_valid(&scene.config, &valid))
+fn prepare(scene: &Scene<'_>, verb: Verb) -> Result<(), String> {
+    let subject = scene.stage.subject;
+    if verb.changes_map(subject) {
+        scene.set_map(0);
+        let ended = scene.sync();
+        if !ended.reply.success {
+            return Err(format!("--sync before anything was harmed: {}", ended.reply.stdout));
         }
-        verb => scene.call(verb.command(), &scene.pod),
+    }
+    if matches!(verb, Verb::Del | Verb::Gc) {
+        scene.must("ADD", &scene.pod)?;
+    }
+    if verb.changes_map(subject) {
+        scene.set_map(1);
+    }
+    Ok(())
+}
+
+fn act(scene: &Scene<'_>, verb: Verb) -> Ended {
+    match verb.command() {
+        Some(command) => scene.call(command, &scene.pod),
+        None => scene.sync(),
     }
 }
 
-fn kill(scene: &mut Scene, point: &Point) -> (bool, Vec<Fault>) {
-    let name = name_of(scene, point.target);
+/// The call, with strace in front of the point's process.
+fn harmed(scene: &Scene<'_>, point: &Point) -> (Ended, Traced) {
     let (injection, trace) = (point.injection(), format!("trace={}", point.call));
-    scene.wrap(point.target, &name, &["-e", &trace, "-e", &injection]);
-    let harmed = act(scene, point.verb);
-    let traced = scene.unwrap(&name);
+    strace::wrap(&scene.node, &point.target.name, Session::Own, &["-e", &trace, "-e", &injection]);
+    scene.forget_stderr();
+    let mut ended = act(scene, point.verb);
+    ended.reply.stderr = scene.stderr();
+    (ended, strace::unwrap(&scene.node, &point.target.name))
+}
+
+fn kill(scene: &Scene<'_>, point: &Point) -> (bool, Vec<Fault>) {
+    let (ended, traced) = harmed(scene, point);
     let mut faults = Vec::new();
-    if harmed.hung {
+    if ended.hung {
         faults.push(Fault::unclear(format!("{} hung", point.verb.name())));
     }
     recover(scene, &mut faults);
@@ -169,33 +169,36 @@ fn kill(scene: &mut Scene, point: &Point) -> (bool, Vec<Fault>) {
 }
 
 /// The delegate stops at the point, its parent is killed, DEL begins; then the delegate goes on.
-fn outlive(scene: &mut Scene, point: &Point) -> (bool, Vec<Fault>) {
-    let name = name_of(scene, Target::Delegate);
+fn outlive(scene: &Scene<'_>, point: &Point) -> Result<(bool, Vec<Fault>), String> {
     let (injection, trace) = (point.injection(), format!("trace={}", point.call));
-    scene.wrap(point.target, &name, &["-e", &trace, "-e", &injection]);
-    let plugin = name_of(scene, Target::Plugin);
-    let config = match (&scene.witness, point.verb) {
-        (Some(witness), Verb::Gc) => with_valid(&scene.config, &[witness]),
-        _ => scene.config.clone(),
-    };
-    let mut parent = scene.start(&plugin, point.verb.command(), &scene.pod, &config);
+    let (node, name) = (&scene.node, &point.target.name);
+    let command = point.verb.command().expect("who reconciles has no delegate");
+    strace::wrap(node, name, Session::New, &["-e", &trace, "-e", &injection]);
+    let mut parent = scene.start_turn(command, &scene.pod, point.target.index)?;
     let stopped = wait_for_stop(scene, &mut parent);
     let _ = parent.kill();
     scene.finish(parent);
-    let traced = scene.unwrap(&name);
+    let traced = strace::unwrap(node, name);
     let mut faults = Vec::new();
     if let Some(orphan) = stopped {
-        let del = scene.start(&plugin, "DEL", &scene.pod, &scene.config);
-        // DEL may wait for a lock that the orphan holds.
-        std::thread::sleep(Duration::from_millis(100));
-        let _ = Program::new("kill").args(["-CONT", &orphan]).status();
-        expect_success("DEL beside the orphan", &scene.finish(del), &mut faults);
+        std::thread::scope(|scope| {
+            // DEL may wait for a lock that the orphan holds.
+            scope.spawn(|| {
+                for _ in 0..10 {
+                    std::thread::sleep(Duration::from_millis(100));
+                    if kill_with(orphan, Signal::SIGCONT).is_err() {
+                        break;
+                    }
+                }
+            });
+            expect_success("DEL beside the orphan", &delete(scene), &mut faults);
+        });
     }
     recover(scene, &mut faults);
-    (stopped_in(&traced).is_some(), faults)
+    Ok((stopped_in(&traced).is_some(), faults))
 }
 
-fn wait_for_stop(scene: &Scene, parent: &mut std::process::Child) -> Option<String> {
+fn wait_for_stop(scene: &Scene<'_>, parent: &mut Child) -> Option<Pid> {
     let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
         if let Some(pid) = stopped_in(&scene.trace()) {
@@ -209,19 +212,16 @@ fn wait_for_stop(scene: &Scene, parent: &mut std::process::Child) -> Option<Stri
     None
 }
 
-fn stopped_in(traced: &Traced) -> Option<String> {
+fn stopped_in(traced: &Traced) -> Option<Pid> {
     let line = traced.text.lines().find(|line| line.contains("--- stopped by SIGSTOP ---"))?;
-    Some(line.split_whitespace().next()?.to_owned())
+    line.split_whitespace().next()?.parse().ok().map(Pid::from_raw)
 }
 
 /// A call fails: the plugin says so, or goes on without; and undoes what it did.
-fn fail(scene: &mut Scene, point: &Point) -> (bool, Vec<Fault>) {
-    let name = name_of(scene, point.target);
-    let (injection, trace) = (point.injection(), format!("trace={}", point.call));
-    scene.wrap(point.target, &name, &["-e", &trace, "-e", &injection]);
-    let harmed = act(scene, point.verb);
-    let traced = scene.unwrap(&name);
-    let Some(call) = traced.text.lines().find(|line| line.contains("(INJECTED)") && can_fail_so(line, point)) else {
+fn fail(scene: &Scene<'_>, point: &Point) -> (bool, Vec<Fault>) {
+    let (ended, traced) = harmed(scene, point);
+    let injected = |line: &&str| line.contains("(INJECTED)") && points::can_fail_so(line, &point.call);
+    let Some(call) = traced.text.lines().find(injected) else {
         scene.call("DEL", &scene.pod);
         return (false, Vec::new());
     };
@@ -229,68 +229,95 @@ fn fail(scene: &mut Scene, point: &Point) -> (bool, Vec<Fault>) {
     let is_answer = call.contains(" write(1<") || call.contains(" write(2<");
     let mut faults = Vec::new();
     if !is_answer {
-        judge_failure(&harmed, &mut faults);
-    }
-    let failed_add = matches!(point.verb, Verb::Add) && !harmed.reply.success;
-    if failed_add && !is_answer && faults.is_empty() {
-        compare(scene, "after the failed ADD, before any DEL", &mut faults);
+        judge_failure(point.verb, &ended, &mut faults);
+        if faults.is_empty() {
+            judge_state(scene, point, &ended, &mut faults);
+        }
     }
     recover(scene, &mut faults);
     (true, faults)
 }
 
-/// A disk is full for files only: an event counter or a pipe has no space to run out of.
-fn can_fail_so(line: &str, point: &Point) -> bool {
-    let is_no_file =
-        ["(anon_inode:", "<anon_inode:", "<pipe:", "<socket:", "<UNIX", "<NETLINK"].iter().any(|no| line.contains(no));
-    !(is_no_file && matches!(point.call.as_str(), "read" | "write" | "writev"))
-}
-
-fn judge_failure(harmed: &Ended, faults: &mut Vec<Fault>) {
+/// A failure has a reason: an error document of a plugin, words on stderr of `--sync`, which is run by a person.
+fn judge_failure(verb: Verb, harmed: &Ended, faults: &mut Vec<Fault>) {
     let (reply, code) = (&harmed.reply, harmed.reply.code());
+    let says_nothing = match verb.command() {
+        Some(_) => code == u64::MAX || code == 0 || reply.details().is_empty() && reply.json["msg"] == "",
+        None => reply.stderr.trim().is_empty(),
+    };
     if harmed.hung {
         faults.push(Fault::unclear("the call hung".to_owned()));
     } else if let Some(signal) = harmed.signal {
         faults.push(Fault::unclear(format!("the call ended by signal {signal}")));
-    } else if !reply.success && (code == 0 || code == u64::MAX || reply.details().is_empty() && reply.json["msg"] == "")
-    {
-        faults.push(Fault::unclear(format!("no error document; stdout: {:?}", reply.stdout)));
-    } else if code == 999 {
-        faults.push(Fault::unclear(format!("panic: {}", reply.details())));
+    } else if code == 999 || reply.stderr.contains("panicked at") {
+        faults.push(Fault::unclear(format!("panic: {}{}", reply.details(), reply.stderr)));
+    } else if !reply.success && says_nothing {
+        faults.push(Fault::unclear(format!("no reason; stdout: {:?}, stderr: {:?}", reply.stdout, reply.stderr)));
     }
 }
 
+/// What was said must be so: an ADD that failed has left nothing, one that succeeded stands; a DEL or GC that succeeded
+/// has removed everything.
+fn judge_state(scene: &Scene<'_>, point: &Point, ended: &Ended, faults: &mut Vec<Fault>) {
+    match (point.verb.adds(), ended.reply.success) {
+        (true, false) => {
+            // What the plugins before it in the chain did is theirs to remove.
+            if let Some(removed) = scene.remove_before(&scene.pod, point.target.index) {
+                expect_success("DEL of those before it", &removed, faults);
+            }
+            let when = format!("before any DEL, after the ADD that failed with {}", ended.reply.stdout.trim());
+            left(scene, &when, faults);
+        }
+        (true, true) if scene.stage.version.has_check() => {
+            expect_success("CHECK after an ADD that succeeded nevertheless", &scene.call("CHECK", &scene.pod), faults);
+        }
+        (false, true) => {
+            compare(scene, &format!("after {} succeeded nevertheless", point.verb.name()), faults);
+            // GC is given no namespace: what is in the Pod's goes with it.
+            faults.retain(|fault| point.verb != Verb::Gc || !fault.words.contains("left: pod "));
+        }
+        _ => {}
+    }
+}
+
+/// DEL, and once more if it says so: code 11 is "try again" (section "Error" of the spec), for a machine that is very busy.
+fn delete(scene: &Scene<'_>) -> Ended {
+    const TRY_AGAIN_LATER: u64 = 11;
+    let ended = scene.call("DEL", &scene.pod);
+    if ended.reply.code() == TRY_AGAIN_LATER { scene.call("DEL", &scene.pod) } else { ended }
+}
+
 /// What a runtime does next: DEL, then ADD and DEL again. Afterwards all must be as it was.
-fn recover(scene: &mut Scene, faults: &mut Vec<Fault>) {
-    expect_success("DEL", &scene.call("DEL", &scene.pod), faults);
+fn recover(scene: &Scene<'_>, faults: &mut Vec<Fault>) {
+    expect_success("DEL", &delete(scene), faults);
     let added = scene.call("ADD", &scene.pod);
     expect_success("ADD again", &added, faults);
-    let theirs = witness_addresses(scene);
-    for address in addresses(&added.reply.json) {
-        let ip = address.split('/').next().unwrap_or_default();
-        if theirs.contains(ip) {
+    let theirs = scene.addresses_of_witness();
+    for ip in addresses(&added.reply.json) {
+        if theirs.contains(&ip) {
             faults.push(Fault { kind: FaultKind::Twice, words: format!("{ip} is the witness's, and was given again") });
         }
     }
     if !scene.wait_for_orphans() {
         faults.push(Fault::unclear("a process outlived everything".to_owned()));
     }
-    expect_success("DEL again", &scene.call("DEL", &scene.pod), faults);
+    expect_success("DEL again", &delete(scene), faults);
     compare(scene, "at the end", faults);
     if faults.iter().any(|fault| fault.words.contains("address file")) {
-        let free = scene.count_free();
-        if free < scene.capacity {
-            let words = format!("{free} addresses can be given, where {} could before", scene.capacity);
-            faults.push(Fault { kind: FaultKind::Lost, words });
-        }
+        faults.extend(lost(scene));
     }
 }
 
-fn witness_addresses(scene: &Scene) -> BTreeSet<String> {
-    let Some(witness) = &scene.witness else { return BTreeSet::new() };
-    let found = witness.netns().ip(&format!("addr show dev {}", witness.ifname));
-    let addresses = found[0]["addr_info"].as_array().into_iter().flatten();
-    addresses.filter_map(|address| address["local"].as_str()).map(str::to_owned).collect()
+/// Addresses that can't be given any more.
+fn lost(scene: &Scene<'_>) -> Option<Fault> {
+    let (before, words) = (scene.clean.capacity, |free| format!("{free} addresses can be given"));
+    match scene.count_free() {
+        Ok(free) if free >= before => None,
+        Ok(free) => {
+            Some(Fault { kind: FaultKind::Lost, words: format!("{}, where {before} could before", words(free)) })
+        }
+        Err(error) => Some(Fault { kind: FaultKind::Stumbled, words: error }),
+    }
 }
 
 fn expect_success(what: &str, ended: &Ended, faults: &mut Vec<Fault>) {
@@ -302,12 +329,18 @@ fn expect_success(what: &str, ended: &Ended, faults: &mut Vec<Fault>) {
     }
 }
 
-fn compare(scene: &Scene, when: &str, faults: &mut Vec<Fault>) {
-    let found = scene.look();
-    for left in found.difference(&scene.clean) {
+fn left(scene: &Scene<'_>, when: &str, faults: &mut Vec<Fault>) {
+    for left in scene.look().difference(&scene.clean.objects) {
         faults.push(Fault { kind: FaultKind::Left, words: format!("{when}: left: {left}") });
     }
-    for gone in scene.clean.difference(&found) {
+}
+
+fn compare(scene: &Scene<'_>, when: &str, faults: &mut Vec<Fault>) {
+    let found = scene.look();
+    for left in found.difference(&scene.clean.objects) {
+        faults.push(Fault { kind: FaultKind::Left, words: format!("{when}: left: {left}") });
+    }
+    for gone in scene.clean.objects.difference(&found) {
         faults.push(Fault { kind: FaultKind::Gone, words: format!("{when}: gone: {gone}") });
     }
 }

@@ -27,7 +27,8 @@ impl Network {
         Network::parse(&text, plugin).map_err(|error| format!("{}: {error}", path.display()))
     }
 
-    fn parse(text: &str, plugin: Option<&str>) -> Result<Self, String> {
+    /// Reads the text of one.
+    pub fn parse(text: &str, plugin: Option<&str>) -> Result<Self, String> {
         let mut object: Map<String, Value> = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let name = match object.get("name") {
             Some(Value::String(name)) => name.clone(),

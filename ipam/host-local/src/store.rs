@@ -13,7 +13,7 @@ use std::time::Duration;
 use libcni::{Error, code};
 
 use crate::directory::{Claim, Directory, Draft, Place};
-use crate::index::{Entry, Index, Origin, hash};
+use crate::index::{Corrupt, Entry, Index, NAME, Origin, hash};
 use crate::range::{self, RangeSet, candidates};
 use crate::reservation::{Content, Key};
 use crate::scan::Trust;
@@ -208,13 +208,14 @@ impl Store {
         Ok(self.all()?.into_iter().find(|entry| entry.address == address))
     }
 
-    /// Every entry.
+    /// Every entry. An index that can't be read any more, because it could not be written, is made anew from the files.
     fn all(&mut self) -> Result<Vec<Entry>, Error> {
         if let Ok(entries) = self.index().all() {
             return Ok(entries);
         }
         self.look_at_files(Trust::Nothing)?;
-        Ok(self.index().all().unwrap_or_default())
+        let path = self.directory.path().join(NAME);
+        self.index().all().map_err(|Corrupt| Error::io(path.display(), "can't be read back"))
     }
 
     /// Reserves `address` if nothing stands there.
@@ -291,7 +292,7 @@ impl Store {
         kept.sort_unstable();
         let mut texts: Vec<&str> = valid.iter().map(Key::text).collect();
         texts.sort_unstable();
-        let all = self.index().all().unwrap_or_default();
+        let all = self.all()?;
         let mut errors = Vec::new();
         for entry in all.iter().filter(|entry| kept.binary_search(&entry.hash).is_err()) {
             match entry.origin {

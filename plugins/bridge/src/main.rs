@@ -53,7 +53,7 @@ impl Plugin for Bridge {
         let before_addresses = plan::before_addresses(&config, &pair);
 
         let asked = ipam.ask()?;
-        let unanswered = |error| removal::undo_unanswered(request, attachment, error);
+        let unanswered = |error| removal::undo_anew(request, attachment, error);
         let is_new = before_addresses.add(&kernel).map_err(|error| unanswered(told(error)))? == Made::New;
         let addresses = asked.answer().inspect_err(|_| before_addresses.undo(&kernel))?;
         let wiring = Wiring::new(&config, attachment, pair, addresses, followed.inside);

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns};
 
@@ -31,8 +32,19 @@ impl Netns {
         let back = Netns::current()?;
         self.enter()?;
         let done = job();
-        back.enter()?;
+        back.enter_at_last()?;
         Ok(done)
+    }
+
+    /// Nothing may go on in the other namespace, not even undoing: a kernel that is short of memory has some a moment later.
+    fn enter_at_last(&self) -> Result<()> {
+        for _ in 0..100 {
+            if self.enter().is_ok() {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.enter()
     }
 
     fn enter(&self) -> Result<()> {

@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use dataplane::link::{self, Up};
+use dataplane::link::{self, Link, Up};
 use dataplane::{At, Kernel, Plan, address};
 use libcni::{
     About, Attachment, AttachmentId, CniResult, Error, Interface, IpConfig, Key, Kind, Plugin, Request, code,
@@ -38,12 +38,19 @@ impl Plugin for Loopback {
     const KIND: Kind = Kind::Interface;
 
     fn add(request: &Request, _config: Config, attachment: &Attachment) -> Result<CniResult, Error> {
+        let previous = request.config.prev_result()?;
         let kernel = in_pod(attachment)?;
-        plan().add(&kernel).map_err(told)?;
-        match request.config.prev_result()? {
+        let lo = link::expect(&kernel, At::Pod, LO).map_err(told)?;
+        let was_up = lo.up;
+        let done = plan().add(&kernel).and_then(|_| match previous {
             Some(previous) => Ok(previous),
-            None => describe(&kernel, attachment).map_err(told),
-        }
+            None => describe(&kernel, attachment, lo),
+        });
+        done.map_err(told).inspect_err(|_| {
+            if !was_up {
+                down_again(attachment);
+            }
+        })
     }
 
     fn check(_request: &Request, _config: Config, attachment: &Attachment) -> Result<(), Error> {
@@ -59,7 +66,7 @@ impl Plugin for Loopback {
     }
 
     fn del(request: &Request, attachment: &Attachment) -> Result<(), Error> {
-        match request.usable_netns(attachment) {
+        match request.usable_netns(attachment)? {
             Some(_) => Error::all(plan().remove(&in_pod(attachment)?).into_iter().map(told).collect()),
             None => Ok(()),
         }
@@ -87,8 +94,15 @@ fn in_pod(attachment: &Attachment) -> Result<Kernel, Error> {
     Ok(kernel)
 }
 
-fn describe(kernel: &Kernel, attachment: &Attachment) -> Result<CniResult, dataplane::Error> {
-    let lo = link::expect(kernel, At::Pod, LO)?;
+/// Undoes an ADD that failed, on a socket of its own: the other one may be why it failed.
+fn down_again(attachment: &Attachment) {
+    match in_pod(attachment) {
+        Ok(kernel) => plan().undo(&kernel),
+        Err(error) => log::error!("undoing: {error}"),
+    }
+}
+
+fn describe(kernel: &Kernel, attachment: &Attachment, lo: Link) -> Result<CniResult, dataplane::Error> {
     let ips = address::on(kernel, At::Pod, lo.index)?;
     let interface = Interface {
         name: lo.name,

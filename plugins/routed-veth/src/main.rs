@@ -54,7 +54,7 @@ impl Plugin for RoutedVeth {
         };
         let wired = Wiring::new(request, attachment, addresses, wish)
             .and_then(|wiring| routed::wire(wiring, &kernel, request.config.prev_result()?.unwrap_or_default()));
-        wired.map_err(|error| ipam.give_back(removal::undo_unanswered(request, attachment, error)))
+        wired.map_err(|error| ipam.give_back(removal::undo_anew(request, attachment, error)))
     }
 
     fn check(request: &Request, _config: Config, attachment: &Attachment) -> Result<(), Error> {

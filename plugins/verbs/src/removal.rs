@@ -67,10 +67,11 @@ fn has_elements(label: &Label) -> bool {
     !label.masquerade.is_empty() || label.mac_check.is_some() || !label.address_check.is_empty() || label.source_check
 }
 
-/// After an ADD that ended with `error`: if that is the want of an answer, what was asked for may be there all the same,
-/// and the sockets that undid the rest may be of no use any more. So what the attachment owns is looked for anew.
-pub fn undo_unanswered(request: &Request, attachment: &Attachment, error: Error) -> Error {
-    if error.code == code::TRY_AGAIN_LATER
+/// After an ADD that ended with `error`: if the kernel did not answer, or refused in the middle, what was asked for may be
+/// there all the same, and the sockets that undid the rest may be of no use any more. So what the attachment owns is looked
+/// for anew.
+pub fn undo_anew(request: &Request, attachment: &Attachment, error: Error) -> Error {
+    if matches!(error.code, code::TRY_AGAIN_LATER | code::IO_FAILURE)
         && let Err(undoing) = remove_wire(request, attachment)
     {
         log::error!("undoing: {undoing}");
@@ -109,7 +110,7 @@ fn nothing_where_lacking(done: dataplane::Result<()>) -> Result<(), Error> {
 /// A pair that another implementation made, before the plugins were replaced under a living Pod: removed if the
 /// result of that ADD lists both its ends, and the node's end is labelled as nobody's.
 fn remove_foreign_pair(kernel: &mut Kernel, request: &Request, attachment: &Attachment) -> Result<(), Error> {
-    let Some(netns) = request.usable_netns(attachment) else { return Ok(()) };
+    let Some(netns) = request.usable_netns(attachment)? else { return Ok(()) };
     let Some(result) = request.config.prev_result().ok().flatten() else { return Ok(()) };
     if kernel.enter_pod(netns).is_err() {
         return Ok(());

@@ -8,7 +8,7 @@ use dataplane::{At, Kernel, Object};
 use libcni::ipnetwork::IpNetwork;
 use libcni::{Attachment, CniResult, Error, Request};
 use verbs::cluster::Network;
-use verbs::{told, wire};
+use verbs::{removal, told, wire};
 
 use crate::config::Config;
 
@@ -80,12 +80,24 @@ pub fn add(
         None => Ok(()),
     });
     let adjusted = masqueraded.and_then(|()| tell_mtus(kernel, &mut result));
-    adjusted.inspect_err(|_| wire.restore(kernel))?;
+    adjusted.inspect_err(|_| undo(request, attachment, &wire))?;
     result.interfaces.extend(overlay);
     if !config.dns.is_empty() {
         result.dns = config.dns.clone();
     }
     Ok(result)
+}
+
+/// Undoes an ADD that failed, on sockets of its own: those of the ADD may be why it failed. The plugins before it remove the
+/// rest, masquerade of theirs included.
+fn undo(request: &Request, attachment: &Attachment, wire: &Wire) {
+    match wire::kernel(attachment) {
+        Ok(kernel) => wire.restore(&kernel),
+        Err(error) => log::error!("undoing: {error}"),
+    }
+    if let Err(error) = removal::remove_rules_of(request, attachment) {
+        log::error!("undoing: {error}");
+    }
 }
 
 /// Wherever in the chain `ipMasq` stands, it means the same: what leaves the cluster.

@@ -107,5 +107,5 @@ fn add_first(
         result.interfaces.extend(overlay);
         result
     });
-    wired.map_err(|error| ipam.give_back(removal::undo_unanswered(request, attachment, error)))
+    wired.map_err(|error| ipam.give_back(removal::undo_anew(request, attachment, error)))
 }
