@@ -10,11 +10,10 @@
 //! left behind; with somebody who never frees it no Pod could be removed.
 
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use fs2::FileExt;
 
 use crate::error::{Error, Result};
 use crate::kernel::{At, Kernel};
@@ -27,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Returns when every restoration that is under way is done. One that begins later sees no wire that is gone by now.
 pub fn wait() -> Result<()> {
-    lock(FlockArg::LockSharedNonblock).map(drop)
+    lock(&FileExt::try_lock_shared).map(drop)
 }
 
 /// Adds, with `add`, what `object` makes of each living attachment's label.
@@ -36,28 +35,29 @@ pub(crate) fn elements<O>(
     object: &dyn Fn(Label) -> Option<O>,
     add: &dyn Fn(&O) -> Result<()>,
 ) -> Result<()> {
-    let _lock = lock(FlockArg::LockExclusiveNonblock)?;
+    let _lock = lock(&FileExt::try_lock_exclusive)?;
     let labels = link::all(kernel, At::Host)?.into_iter().filter_map(|link| Label::parse(&link.alias));
     // One by one: of those that another restored already, some are there.
     labels.filter_map(object).try_for_each(|one| nft::accept_faster(add(&one)))
 }
 
-/// The lock, or nothing if its holder does not get done.
-fn lock(kind: FlockArg) -> Result<Option<Flock<OwnedFd>>> {
+/// The lock, freed when dropped; or only its file, if its holder does not get done.
+fn lock(try_it: &dyn Fn(&File) -> std::io::Result<()>) -> Result<File> {
     const NODE: &str = "/proc/thread-self/ns/net";
     const MOMENT: Duration = Duration::from_millis(1);
-    let mut file = OwnedFd::from(File::open(NODE).map_err(Error::file(NODE))?);
+    let file = File::open(NODE).map_err(Error::file(NODE))?;
     let end = Instant::now() + PATIENCE;
     loop {
-        match Flock::lock(file, kind) {
-            Ok(lock) => return Ok(Some(lock)),
-            Err((again, Errno::EWOULDBLOCK | Errno::EINTR)) if Instant::now() < end => file = again,
-            Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => {
-                log::warn!("somebody keeps {NODE} locked and does not get done: going on without");
-                return Ok(None);
+        match try_it(&file) {
+            Ok(()) => return Ok(file),
+            Err(error) if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
+                return Err(Error::file(NODE)(error));
             }
-            Err((_, errno)) => return Err(Error::File { path: NODE.into(), source: errno.into() }),
+            Err(_) if Instant::now() >= end => {
+                log::warn!("somebody keeps {NODE} locked and does not get done: going on without");
+                return Ok(file);
+            }
+            Err(_) => std::thread::sleep(MOMENT),
         }
-        std::thread::sleep(MOMENT);
     }
 }
