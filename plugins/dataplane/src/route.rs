@@ -61,13 +61,16 @@ pub struct Options {
 impl Object for Route {
     fn ensure(&self, kernel: &Kernel) -> Result<Made> {
         let index = link::index(kernel, self.at, &self.link)?;
-        let message = RouteNetlinkMessage::NewRoute(self.message(index));
         let doing = || format!("adding {}", self.words());
+        let add = |flags| {
+            let message = RouteNetlinkMessage::NewRoute(self.message(index));
+            kernel.route(self.at).change(message, NLM_F_CREATE | flags, &doing)
+        };
         if self.options.replace {
-            let made = match kernel.route(self.at).change(message.clone(), NLM_F_CREATE | NLM_F_EXCL, &doing) {
+            let made = match add(NLM_F_EXCL) {
                 Err(error) if error.is(Errno::EEXIST) => {
                     self.refuse_living(kernel, index)?;
-                    kernel.route(self.at).change(message, NLM_F_CREATE | NLM_F_REPLACE, &doing)
+                    add(NLM_F_REPLACE)
                 }
                 other => other,
             };
@@ -75,7 +78,7 @@ impl Object for Route {
         }
         // A second interface of a Pod has its own default route behind the first's: when the first is deleted, it
         // stands in. The very same route is still refused as existing.
-        match kernel.route(self.at).change(message, NLM_F_CREATE | NLM_F_APPEND, &doing) {
+        match add(NLM_F_APPEND) {
             Ok(()) => Ok(Made::New),
             Err(error) if error.is(Errno::EEXIST) => Ok(Made::Already),
             Err(error) => Err(error),

@@ -15,7 +15,7 @@ use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoPortData, InfoPortKind, InfoVeth,
-    LinkAttribute, LinkMessage,
+    LinkAttribute,
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
@@ -133,32 +133,32 @@ impl Veth {
 
     /// The node's end: whose it is, and its flags as a port.
     fn describe(&self, kernel: &Kernel) -> Result<()> {
+        match self.describe_with(kernel, self.port.is_some()) {
+            // There is no IPv6 here, or not on this link (its MTU is too small).
+            Err(error) if error.is(Errno::EAFNOSUPPORT) => self.describe_with(kernel, false),
+            done => done,
+        }
+    }
+
+    fn describe_with(&self, kernel: &Kernel, without_own_ipv6: bool) -> Result<()> {
         let mut message = LinkUnspec::new_with_name(&self.host.name).alias(self.label.to_string());
         if let Some(port) = self.port.as_ref().filter(|port| port.hairpin || port.isolated) {
             let flags = vec![InfoBridgePort::HairpinMode(port.hairpin), InfoBridgePort::Isolated(port.isolated)];
             message = message.set_port_kind(InfoPortKind::Bridge).set_port_data(InfoPortData::BridgePort(flags));
         }
-        let message = message.build();
+        if without_own_ipv6 {
+            message = message.append_extra_attribute(no_own_ipv6());
+        }
         let doing = || format!("describing interface {:?}", self.host.name);
-        let describe =
-            |message: LinkMessage| kernel.route(At::Host).change(RouteNetlinkMessage::NewLink(message), 0, &doing);
-        if self.port.is_none() {
-            return describe(message);
-        }
-        match describe(without_own_ipv6(message.clone())) {
-            // There is no IPv6 here, or not on this link (its MTU is too small).
-            Err(error) if error.is(Errno::EAFNOSUPPORT) => describe(message),
-            done => done,
-        }
+        kernel.route(At::Host).change(RouteNetlinkMessage::NewLink(message.build()), 0, &doing)
     }
 }
 
 /// A port's frames are the bridge's: with an address of its own the kernel would join groups and look for duplicates, on
 /// every port, for nothing.
-fn without_own_ipv6(mut message: LinkMessage) -> LinkMessage {
-    let mode = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![mode]));
-    message
+fn no_own_ipv6() -> LinkAttribute {
+    let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])])
 }
 
 /// The alias of a pair's end on the node, once it is known what else the attachment owns. Goes with the pair.
