@@ -69,7 +69,7 @@ impl Workload {
     }
 }
 
-/// The workloads that wire Pods, `pods` a round, and [`AT_ONCE`] where `parallel` are wired at a time.
+/// The workloads that wire Pods, `pods` a round, and 200 where `parallel` are wired at a time.
 pub fn wiring(pods: usize, parallel: usize) -> Vec<Workload> {
     let one = |name: &str, config: Value| Workload::new(name, vec![config], pods);
     let mut all = vec![

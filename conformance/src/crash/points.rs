@@ -133,7 +133,7 @@ fn points_of(harm: Harm, target: &Target, trace: &str) -> Vec<(String, u32, Harm
     points
 }
 
-/// Can the call of this line fail as [`errors_of`] has it? A disk is full for files only: an event counter or a pipe has no
+/// Can the call of this line fail as `errors_of` has it? A disk is full for files only: an event counter or a pipe has no
 /// space to run out of.
 pub fn can_fail_so(line: &str, call: &str) -> bool {
     const NO_FILE: [&str; 6] = ["(anon_inode:", "<anon_inode:", "<pipe:", "<socket:", "<UNIX", "<NETLINK"];
