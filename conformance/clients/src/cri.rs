@@ -229,15 +229,29 @@ impl Cri {
         Q: Message + 'static,
         A: Message + Default + 'static,
     {
+        self.runtime.block_on(self.start(method, request))
+    }
+
+    async fn start<Q, A>(&self, method: &str, request: Q) -> Result<A, String>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
         let path = format!("/runtime.v1.RuntimeService/{method}");
         let path = PathAndQuery::try_from(path).expect("a method's path");
-        self.runtime.block_on(async {
-            let mut grpc = tonic::client::Grpc::new(self.channel.clone());
-            grpc.ready().await.map_err(|error| error.to_string())?;
-            let codec = tonic_prost::ProstCodec::<Q, A>::default();
-            let answer = grpc.unary(tonic::Request::new(request), path, codec).await;
-            answer.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
-        })
+        let mut grpc = tonic::client::Grpc::new(self.channel.clone());
+        grpc.ready().await.map_err(|error| error.to_string())?;
+        let codec = tonic_prost::ProstCodec::<Q, A>::default();
+        let answer = grpc.unary(tonic::Request::new(request), path, codec).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| status.message().to_owned())
+    }
+
+    /// RunPodSandbox of all of them at once, over the one connection, as a kubelet that starts has it; in their order.
+    pub fn run_pods(&self, configs: &[PodConfig]) -> Vec<Result<String, String>> {
+        let request = |config: &PodConfig| RunPodRequest { config: Some(config.clone()) };
+        let calls = configs.iter().map(|config| self.start::<_, Id>("RunPodSandbox", request(config)));
+        let answers = self.runtime.block_on(futures::future::join_all(calls));
+        answers.into_iter().map(|answer| answer.map(|Id { id }| id)).collect()
     }
 
     /// RunPodSandbox: the Pod's ID, or the error as containerd words it.

@@ -97,6 +97,22 @@ fn a_hundred_pods_ten_at_a_time_twice_and_containerd_killed_in_the_middle_of_bot
     assert_eq!(machine.residue(), Vec::<String>::new(), "after the second round");
 }
 
+#[test]
+fn thirty_pods_asked_for_in_one_breath_all_come_up_with_addresses_of_their_own() {
+    let machine = Machine::new("cri");
+    machine.install_reference(&["portmap"]);
+    machine.configure(&pods_with_host_ports());
+    let containerd = Containerd::start(&machine);
+    let cri = containerd.cri();
+    assert_eq!(cri.network_ready(), Ok(()));
+    let configs: Vec<_> = (0..30).map(|number| PodConfig::new(&format!("pod-{number}"))).collect();
+    let pods: Vec<_> = cri.run_pods(&configs).into_iter().map(Result::unwrap).collect();
+    let addresses: HashSet<_> = pods.iter().flat_map(|pod| cri.pod_status(pod).unwrap().ips).collect();
+    assert_eq!(addresses.len(), 60, "two addresses each, none twice");
+    pods.iter().for_each(|pod| cri.remove_pod(pod).unwrap());
+    assert_eq!(machine.residue(), Vec::<String>::new());
+}
+
 /// A hundred Pods that run, and how many containerd knew besides: those that it was making when it was killed.
 struct Started {
     pods: Vec<(String, String)>,
