@@ -114,7 +114,10 @@ impl Place {
         self.data.join("net").join(name)
     }
 
+    /// As a new file: nobody writes an address into a file that is there, and in place it would change nothing that the
+    /// index could notice.
     fn write(&self, name: &str, content: &[u8]) {
+        let _ = std::fs::remove_file(self.file(name));
         std::fs::write(self.file(name), content).expect("write a file of the store");
     }
 
