@@ -96,7 +96,8 @@ fn nodes_of_one_family_and_nodes_of_both_are_in_one_network_and_an_idle_address_
         {"name": "idle", "addresses": ["10.240.0.9", "fd00:240::9"], "podCIDRs": []},
     ]);
     let overlay = config(node, "vxlan-overlay", &entries);
-    add(node, &Pod::new("pod"), &overlay);
+    let pod = Pod::new("pod");
+    add(node, &pod, &overlay);
     let routes = node.netns.sh("ip route show proto 112; ip -6 route show proto 112");
     for (cidr, device) in
         [("10.244.7.0/24", "vxlan.1"), ("fd00:244:0:7::/64", "vxlan.1"), ("10.244.8.0/24", "vxlan6.1")]
@@ -106,6 +107,8 @@ fn nodes_of_one_family_and_nodes_of_both_are_in_one_network_and_an_idle_address_
     }
     assert!(node.netns.sh("bridge fdb show dev vxlan.1").contains("dst 10.240.0.7"));
     assert!(node.netns.sh("bridge fdb show dev vxlan6.1").contains("dst fd00:240::8"));
+    // Another network gives the same addresses: not while somebody has them.
+    call(node, "DEL", &pod, &overlay).ok();
     // On node routes an address of a family without Pod CIDRs does not matter either.
     let four = json!([cluster.entry(0), {"name": "x", "addresses": ["fd00:240::9", "10.240.0.9"], "podCIDRs": ["10.244.9.0/24"]}]);
     let mut routed = config(node, "routed-veth", &four);
