@@ -10,7 +10,8 @@ use crate::{DUAL, V4, add, call, chain, details, first, lines, mac, sync};
 fn the_device_learns_floods_and_joins_nothing_and_its_keys_are_honoured() {
     let cluster = Cluster::new(V4, 2);
     let node = cluster.node(0);
-    add(node, &Pod::new("pod"), &first(&cluster, 0, json!({})));
+    let (pod, second) = (Pod::new("pod"), Pod::new("second"));
+    add(node, &pod, &first(&cluster, 0, json!({})));
     let link = details(&node.netns, "vxlan.1");
     let data = &link["linkinfo"]["info_data"];
     assert_eq!((&link["mtu"], &data["id"], &data["port"]), (&json!(1450), &json!(1), &json!(4789)), "{link}");
@@ -23,8 +24,12 @@ fn the_device_learns_floods_and_joins_nothing_and_its_keys_are_honoured() {
     assert!(!fdb[0].starts_with("00:00:00:00:00:00") && fdb[0].contains("permanent"), "{fdb:?}");
     assert!(!node.netns.sh("ip maddr show dev eth0").contains("239."));
     // Two Pods, one device; a second network has its own, with every key.
-    add(node, &Pod::new("second"), &first(&cluster, 0, json!({})));
+    add(node, &second, &first(&cluster, 0, json!({})));
     assert_eq!(lines(&node.netns, "ip -o link show type vxlan").len(), 1);
+    // It gives the same addresses: not while somebody has them.
+    for gone in [&pod, &second] {
+        call(node, "DEL", gone, &first(&cluster, 0, json!({}))).ok();
+    }
     node.netns.sh("ip link add up1 mtu 1600 type bridge; ip link set up1 up");
     let keys =
         json!({"name": "other", "vni": 77, "port": 8472, "device": "tunnel", "mtu": 1300, "underlayDevice": "up1"});
@@ -48,7 +53,8 @@ fn a_vteps_mac_derives_from_node_name_and_vni_and_survives_reboot_and_renumberin
     assert!(of_peer(&cluster).starts_with(&booted), "{} is not told as {booted}", of_peer(&cluster));
     assert_eq!(u8::from_str_radix(&booted[..2], 16).unwrap() & 3, 2, "{booted} is not locally administered unicast");
     cluster.switch_on(1);
-    add(cluster.node(1), &Pod::new("again"), &first(&cluster, 1, json!({})));
+    let again = Pod::new("again");
+    add(cluster.node(1), &again, &first(&cluster, 1, json!({})));
     assert_eq!(mac(&cluster.node(1).netns, "vxlan.1"), booted);
     // Another address, the same name.
     let mut entries = vec![cluster.entry(0), cluster.entry(1)];
@@ -61,7 +67,8 @@ fn a_vteps_mac_derives_from_node_name_and_vni_and_survives_reboot_and_renumberin
     assert_eq!(mac(&cluster.node(1).netns, "vxlan.1"), booted);
     assert_eq!(details(&cluster.node(1).netns, "vxlan.1")["linkinfo"]["info_data"]["local"], "10.240.9.9");
     assert!(of_peer(&cluster).contains("dst 10.240.9.9") && of_peer(&cluster).starts_with(&booted));
-    // Another VNI is another VTEP.
+    // Another VNI is another VTEP. Its network gives the same addresses.
+    call(cluster.node(1), "DEL", &again, &first(&cluster, 1, json!({}))).ok();
     add(cluster.node(1), &Pod::new("other"), &first(&cluster, 1, json!({"name": "other", "vni": 2, "device": "two"})));
     assert_ne!(mac(&cluster.node(1).netns, "two"), booted);
 }
