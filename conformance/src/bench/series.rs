@@ -91,7 +91,12 @@ impl<'a> Node<'a> {
             rounds.push((Verb::Check, chain.all(Verb::Check, pods, &results)?.0));
         }
         if workload.gc {
-            rounds.push((Verb::Gc, chain.gc()?));
+            let gc = chain.gc();
+            if gc.is_err() {
+                // A set without GC: its Pods are to be free for the other's next round.
+                chain.all(Verb::Del, pods, &results)?;
+            }
+            rounds.push((Verb::Gc, gc?));
         } else {
             rounds.push((Verb::Del, chain.all(Verb::Del, pods, &results)?.0));
         }

@@ -3,7 +3,7 @@
 use conformance::lab::Pod;
 use serde_json::{Value, json};
 
-use crate::common::{Network, held_nothing};
+use crate::common::{Network, held_nothing, in_parallel};
 use crate::{network, node, veths};
 
 #[test]
@@ -167,6 +167,27 @@ fn gc_removes_what_is_not_listed_and_is_repeatable() {
     assert_eq!(veths(&node), 0);
     config.as_object_mut().unwrap().remove("cni.dev/valid-attachments");
     assert_eq!(node.call_network("bridge", "GC", &config).code(), 7);
+}
+
+#[test]
+fn gc_of_more_pods_than_go_in_one_step_leaves_the_valid_one_and_what_is_not_its_own() {
+    let node = node();
+    let network = network(&node, json!({"isGateway": true, "ipMasq": true}));
+    node.netns.sh("ip link add somebodys type bridge; ip link set somebodys group 7");
+    let keep = Pod::new("keep");
+    let result = network.add(&keep);
+    let stale: Vec<_> = (0..101).map(|number| Pod::new(&format!("stale-{number}"))).collect();
+    in_parallel(8, &stale, |pod| network.add(pod));
+    assert_eq!(veths(&node), 102);
+    let mut config = network.config.clone();
+    config["cni.dev/valid-attachments"] = json!([{"containerID": "keep", "ifname": "eth0"}]);
+    node.call_network("bridge", "GC", &config).ok();
+    assert_eq!(veths(&node), 1);
+    assert_eq!(network.held(), ["10.22.0.2", "fd00:22::2"]);
+    assert_eq!(node.netns.sh("nft list map inet podwire pods4").matches("goto").count(), 1);
+    node.netns.sh("ip link show somebodys");
+    network.check(&keep, &result).ok();
+    assert!(keep.netns().pings("10.22.0.1"));
 }
 
 #[test]

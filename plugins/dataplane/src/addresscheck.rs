@@ -70,11 +70,9 @@ impl Object for AddressCheck {
     }
 
     fn remove(&self, kernel: &Kernel) -> Result<()> {
-        // The addresses first: a port whose name stands and that has no address left lets nothing in, never anything.
-        let elements = self.keys().into_iter().rev();
-        elements
-            .map(|(set, key)| (set, Element { key, goto: None, owner: None }))
-            .try_for_each(|(set, element)| BRIDGE.remove_element(kernel, set, element))
+        // The addresses first, should they go one by one: a port whose name stands and that has no address left lets nothing in.
+        let elements = self.keys().into_iter().rev().map(|(set, key)| (set, Element { key, goto: None, owner: None }));
+        BRIDGE.remove_elements(kernel, &elements.collect::<Vec<_>>())
     }
 
     fn possible(&self, kernel: &Kernel) -> Result<()> {
@@ -84,7 +82,7 @@ impl Object for AddressCheck {
 
 /// Removes the check of every owner that is gone.
 pub fn remove_all_of(kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<()> {
-    [SENDERS4, SENDERS6, PORTS].iter().try_for_each(|set| BRIDGE.disown(kernel, set, is_gone))
+    BRIDGE.disown(kernel, &[SENDERS4, SENDERS6, PORTS], is_gone)
 }
 
 /// The link-local address that the kernel gives a link with that hardware address (RFC 4291, appendix A).

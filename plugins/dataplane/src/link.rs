@@ -112,6 +112,49 @@ pub fn remove(kernel: &Kernel, at: At, name: &str) -> Result<bool> {
     }
 }
 
+/// Removes these links; of a veth both ends go. What could not be removed is told, link by link.
+///
+/// Each removal by itself waits for a grace period of the kernel, some 20 ms; links of one group (rtnl_group_dellink in
+/// net/core/rtnetlink.c) go together, in one. So they are first given a group that nobody else's link is in.
+pub fn remove_many(kernel: &Kernel, at: At, links: &[Link]) -> Vec<Error> {
+    // No group that a person gives, and no other process's.
+    let group = LinkAttribute::Group(0x7000_0000 | std::process::id());
+    let of_group = |index: Option<u32>| {
+        let message = LinkMessageBuilder::<LinkUnspec>::default().append_extra_attribute(group.clone());
+        match index {
+            Some(index) => message.index(index).build(),
+            None => message.build(),
+        }
+    };
+    let mut errors = Vec::new();
+    for some in links.chunks(REMOVED_AT_ONCE) {
+        let moves = some.iter().map(|link| (RouteNetlinkMessage::SetLink(of_group(Some(link.index))), 0));
+        let doing = |at: usize| format!("putting link {:?} among those to be removed", some[at].name);
+        let removal = || {
+            let names: Vec<_> = some.iter().map(|link| link.name.as_str()).collect();
+            format!("removing links {}", names.join(" "))
+        };
+        match kernel.route(at).change_all(moves.collect(), &doing) {
+            Ok(moved) => errors.extend(moved.into_iter().filter_map(|moved| unless_gone(moved).err())),
+            Err(error) => errors.push(error),
+        }
+        let message = RouteNetlinkMessage::DelLink(of_group(None));
+        errors.extend(unless_gone(kernel.route(at).change(message, 0, &removal)).err());
+    }
+    errors
+}
+
+/// The kernel lets nobody else change a link while it removes some: not for long.
+const REMOVED_AT_ONCE: usize = 100;
+
+/// What is gone already needs no removal.
+fn unless_gone(done: Result<()>) -> Result<()> {
+    match done {
+        Err(error) if error.is(nix::errno::Errno::ENODEV) => Ok(()),
+        other => other,
+    }
+}
+
 /// A link that is there already and should be up: `lo`, or a Pod's end once its settings stand.
 #[derive(Clone, Debug)]
 pub struct Up {

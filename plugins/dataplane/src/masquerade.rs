@@ -78,13 +78,8 @@ impl Object for Masquerade {
     }
 
     fn remove(&self, kernel: &Kernel) -> Result<()> {
-        for address in &self.addresses {
-            let element = INET.element(kernel, map_of(address), &key(address))?;
-            if let Some(element) = element.filter(|element| element.owner == Some(self.owner)) {
-                INET.remove_element(kernel, map_of(address), element)?;
-            }
-        }
-        Ok(())
+        let keys: Vec<_> = self.addresses.iter().map(|address| (map_of(address), key(address))).collect();
+        INET.remove_owned(kernel, self.owner, &keys)
     }
 
     fn possible(&self, kernel: &Kernel) -> Result<()> {
@@ -94,7 +89,7 @@ impl Object for Masquerade {
 
 /// Removes the masquerade of every owner that is gone, whatever its addresses were.
 pub fn remove_all_of(kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<()> {
-    MAPS.iter().try_for_each(|map| INET.disown(kernel, map, is_gone))
+    INET.disown(kernel, &MAPS, is_gone)
 }
 
 impl Masquerade {
@@ -142,7 +137,7 @@ impl Masquerade {
                 if let Some(other) = element.owner.filter(|owner| *owner != self.owner) {
                     living::refuse_address_of(kernel, other, address.ip())?;
                 }
-                INET.remove_element(kernel, map_of(address), element)?;
+                INET.remove_elements(kernel, &[(map_of(address), element)])?;
             }
         }
         Ok(())

@@ -102,21 +102,49 @@ impl Table {
         Ok(none_if_missing(answers)?.iter().map(comment_of).collect())
     }
 
-    /// Removes from a set every element of that owner.
-    pub fn disown(&self, kernel: &Kernel, set: &str, is_gone: &dyn Fn(Owner) -> bool) -> Result<()> {
-        let elements = self.elements(kernel, set)?;
-        let mut gone = elements.into_iter().filter(|element| element.owner.is_some_and(is_gone));
-        gone.try_for_each(|element| self.remove_element(kernel, set, element))
+    /// Removes from these sets every element of owners that are gone.
+    pub fn disown(&self, kernel: &Kernel, sets: &[&'static str], is_gone: &dyn Fn(Owner) -> bool) -> Result<()> {
+        let mut gone = Vec::new();
+        for set in sets {
+            let elements = self.elements(kernel, set)?.into_iter();
+            gone.extend(elements.filter(|element| element.owner.is_some_and(is_gone)).map(|element| (*set, element)));
+        }
+        self.remove_elements(kernel, &gone)
     }
 
-    /// Removes one element; it need not be there.
-    pub fn remove_element(&self, kernel: &Kernel, set: &str, element: Element) -> Result<()> {
-        let mut transaction = self.transaction();
-        transaction.remove_elements(set, &[element]);
-        match transaction.commit(kernel, &|| format!("removing an element of nftables set {TABLE}/{set}")) {
+    /// Removes the elements with these keys that are `owner`'s.
+    pub fn remove_owned(&self, kernel: &Kernel, owner: Owner, keys: &[(&'static str, Vec<u8>)]) -> Result<()> {
+        let mut owned = Vec::new();
+        for (set, key) in keys {
+            let element = self.element(kernel, set, key)?.filter(|element| element.owner == Some(owner));
+            owned.extend(element.map(|element| (*set, element)));
+        }
+        self.remove_elements(kernel, &owned)
+    }
+
+    /// Removes elements, which need not be there: in one transaction, since the kernel waits for a grace period after each
+    /// (nft_trans_destroy, which the next transaction or the socket's end waits for).
+    pub fn remove_elements(&self, kernel: &Kernel, elements: &[(&'static str, Element)]) -> Result<()> {
+        match self.remove_at_once(kernel, elements) {
+            // Another removed one of them just then, and so the transaction was refused: one by one.
+            Err(error) if error.is(Errno::ENOENT) && elements.len() > 1 => {
+                elements.iter().try_for_each(|one| self.remove_elements(kernel, std::slice::from_ref(one)))
+            }
             Err(error) if error.is(Errno::ENOENT) => Ok(()),
             other => other,
         }
+    }
+
+    fn remove_at_once(&self, kernel: &Kernel, elements: &[(&'static str, Element)]) -> Result<()> {
+        let mut transaction = self.transaction();
+        for of_one_set in elements.chunk_by(|(one, _), (other, _)| one == other) {
+            let keys: Vec<_> = of_one_set.iter().map(|(_, element)| element.clone()).collect();
+            transaction.remove_elements(of_one_set[0].0, &keys);
+        }
+        transaction.commit(kernel, &|| {
+            let sets: Vec<_> = elements.iter().map(|(set, _)| *set).collect();
+            format!("removing {} elements of nftables table {TABLE} ({})", elements.len(), sets.join(" "))
+        })
     }
 
     fn message(&self, message: NfTablesMessage) -> NetfilterMessage {

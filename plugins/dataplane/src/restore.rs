@@ -2,8 +2,8 @@
 //!
 //! Whoever makes a table anew (the first Pod's ADD, or the first after somebody flushed nftables) restores what all living
 //! attachments owned in the old one, by the labels of their wires. Were one of them to get its DEL between the look at its
-//! label and the adding of its elements, those would be left for good. So a DEL removes the wire first, then waits for
-//! restorations that may have seen it ([`wait`]), and only then removes the elements.
+//! label and the adding of its elements, those would be left for good. So a DEL removes the wire, then waits for
+//! restorations that may have seen it ([`wait`]), and then removes the elements, also those that it had removed before.
 //!
 //! The restorer holds a lock on the node's network namespace itself (flock(2) of /proc/thread-self/ns/net): there is one
 //! for each node, and the kernel frees it with its holder. Nobody waits for it for long: without it something may be

@@ -52,7 +52,7 @@ impl Object for SourceCheck {
     }
 
     fn remove(&self, kernel: &Kernel) -> Result<()> {
-        INET.remove_element(kernel, WIRES, Element { key: self.key(), goto: None, owner: None })
+        INET.remove_elements(kernel, &[(WIRES, Element { key: self.key(), goto: None, owner: None })])
     }
 
     fn possible(&self, kernel: &Kernel) -> Result<()> {
@@ -62,7 +62,7 @@ impl Object for SourceCheck {
 
 /// Removes the check of every owner that is gone.
 pub fn remove_all_of(kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<()> {
-    INET.disown(kernel, WIRES, is_gone)
+    INET.disown(kernel, &[WIRES], is_gone)
 }
 
 impl SourceCheck {

@@ -57,14 +57,9 @@ impl Object for SpoofCheck {
     }
 
     fn remove(&self, kernel: &Kernel) -> Result<()> {
-        // The address first: a port whose name is guarded and has no address left lets nothing in, never anything.
-        for (set, key) in self.keys().into_iter().rev() {
-            let element = BRIDGE.element(kernel, set, &key)?;
-            if let Some(element) = element.filter(|element| element.owner == Some(self.owner)) {
-                BRIDGE.remove_element(kernel, set, element)?;
-            }
-        }
-        Ok(())
+        // The address first, should they go one by one: a port whose name is guarded and has no address left lets nothing in.
+        let [guarded, mac] = self.keys();
+        BRIDGE.remove_owned(kernel, self.owner, &[mac, guarded])
     }
 
     fn possible(&self, kernel: &Kernel) -> Result<()> {
@@ -74,8 +69,7 @@ impl Object for SpoofCheck {
 
 /// Removes the check of every owner that is gone.
 pub fn remove_all_of(kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<()> {
-    BRIDGE.disown(kernel, MACS, is_gone)?;
-    BRIDGE.disown(kernel, GUARDED, is_gone)
+    BRIDGE.disown(kernel, &[MACS, GUARDED], is_gone)
 }
 
 impl SpoofCheck {

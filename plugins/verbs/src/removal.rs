@@ -32,12 +32,19 @@ pub fn remove_wire(request: &Request, attachment: &Attachment) -> Result<(), Err
     let is_unlabelled = host.as_ref().is_some_and(|link| link.alias.is_empty());
     match label.filter(|label| label.owner == owner) {
         Some(label) => {
+            // The kernel frees an element of nftables after a grace period, and whoever removed it waits for that when it
+            // closes its socket. Removed before the wire, it is freed while the wire goes, which takes as long; a
+            // dying Pod's last new connections may leave with its own address. Who checks what a Pod sends stays till
+            // the wire is gone.
+            let masquerade = Masquerade { owner, addresses: label.masquerade.clone(), inside: None };
+            masquerade.remove(&kernel).map_err(told)?;
             remove_link(&kernel, &owner.host_end())?;
             if !has_elements(&label) {
                 return Ok(());
             }
+            // Who restored the table meanwhile saw the wire, and has put the elements back.
             restore::wait().map_err(told)?;
-            Masquerade { owner, addresses: label.masquerade, inside: None }.remove(&kernel).map_err(told)?;
+            masquerade.remove(&kernel).map_err(told)?;
             if let Some(mac) = label.mac_check {
                 SpoofCheck { owner, mac }.remove(&kernel).map_err(told)?;
             }
@@ -168,5 +175,5 @@ fn remove_stale_wires(kernel: &Kernel, network: NetworkTag, valid: &HashSet<Owne
         };
         link.kind == "veth" && network.could_own(&link.name) && is_ours && !valid_names.contains(&link.name)
     });
-    stale.filter_map(|link| remove_link(kernel, &link.name).err()).collect()
+    link::remove_many(kernel, At::Host, &stale.collect::<Vec<_>>()).into_iter().map(told).collect()
 }
