@@ -1,5 +1,6 @@
 //! The numbers: rows of statistics, as a table for people and as JSON for programs.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
@@ -205,12 +206,8 @@ impl Report {
             let _ =
                 writeln!(text, "{:<34} {verb:<5} {left} | {right} | {ratio:>7} {floor:>7} {above:>7}", row.workload);
         }
-        for row in &self.rows {
-            for (label, stats) in self.labels.iter().zip(&row.sets) {
-                if let Err(why) = stats {
-                    let _ = writeln!(text, "{} {} {label}: {why}", row.workload, row.verb.as_str());
-                }
-            }
+        for (why, workloads) in self.not_measured() {
+            let _ = writeln!(text, "not measured: {}\n  {why}", workloads.join("; "));
         }
         self.wires.iter().for_each(|wire| text.push_str(&wire.to_text()));
         for binary in &self.binaries {
@@ -218,6 +215,22 @@ impl Report {
             let _ = writeln!(text, "{} {}: {mib:.2} MiB, {} libraries", binary.set, binary.name, binary.libraries);
         }
         text
+    }
+
+    /// Why something was not measured, in one line, and of which workloads that holds.
+    fn not_measured(&self) -> BTreeMap<String, Vec<&str>> {
+        let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for row in &self.rows {
+            for (label, stats) in self.labels.iter().zip(&row.sets) {
+                let Err(why) = stats else { continue };
+                let words: Vec<_> = why.split_whitespace().collect();
+                let workloads = reasons.entry(format!("{label}: {}", words.join(" "))).or_default();
+                if !workloads.contains(&row.workload.as_str()) {
+                    workloads.push(&row.workload);
+                }
+            }
+        }
+        reasons
     }
 }
 

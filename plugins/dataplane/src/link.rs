@@ -118,9 +118,10 @@ pub fn remove(kernel: &Kernel, at: At, name: &str) -> Result<bool> {
 /// net/core/rtnetlink.c) go together, in one. So they are first given a group that nobody else's link is in.
 pub fn remove_many(kernel: &Kernel, at: At, links: &[Link]) -> Vec<Error> {
     // No group that a person gives, and no other process's.
-    let group = LinkAttribute::Group(0x7000_0000 | std::process::id());
+    let group = 0x7000_0000 | std::process::id();
     let of_group = |index: Option<u32>| {
-        let message = LinkMessageBuilder::<LinkUnspec>::default().append_extra_attribute(group.clone());
+        let group = LinkAttribute::Group(group);
+        let message = LinkMessageBuilder::<LinkUnspec>::default().append_extra_attribute(group);
         match index {
             Some(index) => message.index(index).build(),
             None => message.build(),
