@@ -2,7 +2,7 @@
 #![allow(dead_code)] // Each test program uses its part.
 
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -92,16 +92,16 @@ pub fn outside(node: &Node) -> Netns {
 /// The source address that `server` sees of a connection from `client` to its `address`.
 #[track_caller]
 pub fn source_seen(client: &Netns, server: &Netns, address: &str) -> String {
-    let target = if address.contains(':') { format!("[{address}]:7007") } else { format!("{address}:7007") };
+    let address: IpAddr = address.parse().unwrap();
     std::thread::scope(|scope| {
         let (ready, is_ready) = channel();
         let seen = scope.spawn(move || {
-            let listener = server.inside(|| TcpListener::bind("[::]:7007").expect("listen"));
-            ready.send(()).unwrap();
+            // A port of its own: another test's child may hold the last listener from its fork to its exec.
+            let listener = server.inside(|| TcpListener::bind("[::]:0").expect("listen"));
+            ready.send(listener.local_addr().unwrap().port()).unwrap();
             listener.accept().map(|(_, peer)| peer.ip().to_canonical().to_string())
         });
-        is_ready.recv().unwrap();
-        let target = target.parse().unwrap();
+        let target = SocketAddr::new(address, is_ready.recv().unwrap());
         let stream = client.inside(|| TcpStream::connect_timeout(&target, Duration::from_secs(5)));
         let mut stream = stream.unwrap_or_else(|error| panic!("from {} to {target}: {error}", client.name()));
         let source = seen.join().unwrap().unwrap();
