@@ -24,14 +24,20 @@ fn pods_with_host_ports() -> Value {
     })
 }
 
+/// containerd, with a network for such Pods.
+fn ready(machine: &Machine) -> Containerd<'_> {
+    machine.install_reference(&["portmap"]);
+    machine.configure(&pods_with_host_ports());
+    let containerd = Containerd::start(machine);
+    assert_eq!(containerd.cri().network_ready(), Ok(()));
+    containerd
+}
+
 #[test]
 fn a_pod_has_the_address_that_containerd_reports_and_its_containers_share_it() {
     let machine = Machine::new("cri");
-    machine.install_reference(&["portmap"]);
-    machine.configure(&pods_with_host_ports());
-    let containerd = Containerd::start(&machine);
+    let containerd = ready(&machine);
     let cri = containerd.cri();
-    assert_eq!(cri.network_ready(), Ok(()));
 
     let config = PodConfig::new("web").host_port(8080, 80);
     let pod = cri.run_pod(&config).unwrap_or_else(|error| panic!("{error}\n{}", containerd.log()));
@@ -100,11 +106,8 @@ fn a_hundred_pods_ten_at_a_time_twice_and_containerd_killed_in_the_middle_of_bot
 #[test]
 fn thirty_pods_asked_for_in_one_breath_all_come_up_with_addresses_of_their_own() {
     let machine = Machine::new("cri");
-    machine.install_reference(&["portmap"]);
-    machine.configure(&pods_with_host_ports());
-    let containerd = Containerd::start(&machine);
+    let containerd = ready(&machine);
     let cri = containerd.cri();
-    assert_eq!(cri.network_ready(), Ok(()));
     let configs: Vec<_> = (0..30).map(|number| PodConfig::new(&format!("pod-{number}"))).collect();
     let pods: Vec<_> = cri.run_pods(&configs).into_iter().map(Result::unwrap).collect();
     let addresses: HashSet<_> = pods.iter().flat_map(|pod| cri.pod_status(pod).unwrap().ips).collect();

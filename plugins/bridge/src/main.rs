@@ -53,14 +53,14 @@ impl Plugin for Bridge {
         let before_addresses = plan::before_addresses(&config, &pair);
 
         let asked = ipam.ask()?;
-        let unanswered = |error| removal::undo_anew(request, attachment, error);
-        let is_new = before_addresses.add(&kernel).map_err(|error| unanswered(told(error)))? == Made::New;
+        let undo_anew = |error| removal::undo_anew(request, attachment, error);
+        let is_new = before_addresses.add(&kernel).map_err(|error| undo_anew(told(error)))? == Made::New;
         let addresses = asked.answer().inspect_err(|_| before_addresses.undo(&kernel))?;
         let wiring = Wiring::new(&config, attachment, pair, addresses, followed.inside);
         let result = wiring.and_then(|wiring| connect(request, wiring, &kernel, is_new));
         result.map_err(|error| {
             before_addresses.undo(&kernel);
-            ipam.give_back(unanswered(error))
+            ipam.give_back(undo_anew(error))
         })
     }
 

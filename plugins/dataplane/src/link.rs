@@ -112,7 +112,7 @@ pub fn remove(kernel: &Kernel, at: At, name: &str) -> Result<bool> {
     }
 }
 
-/// Removes these links; of a veth both ends go. What could not be removed is told, link by link.
+/// Removes these links; of a veth both ends go. The errors are of links that stay.
 ///
 /// Each removal by itself waits for a grace period of the kernel, some 20 ms; links of one group (rtnl_group_dellink in
 /// net/core/rtnetlink.c) go together, in one. So they are first given a group that nobody else's link is in.
@@ -180,10 +180,7 @@ impl Object for Up {
     fn remove(&self, kernel: &Kernel) -> Result<()> {
         let message = LinkUnspec::new_with_name(&self.name).down().build();
         let doing = || format!("setting link {:?} {} down", self.name, self.at.words());
-        match kernel.route(self.at).change(RouteNetlinkMessage::NewLink(message), 0, &doing) {
-            Err(error) if !error.is(nix::errno::Errno::ENODEV) => Err(error),
-            _ => Ok(()),
-        }
+        unless_gone(kernel.route(self.at).change(RouteNetlinkMessage::NewLink(message), 0, &doing))
     }
 }
 

@@ -37,7 +37,9 @@ pub fn remove_wire(request: &Request, attachment: &Attachment) -> Result<(), Err
             // dying Pod's last new connections may leave with its own address. Who checks what a Pod sends stays till
             // the wire is gone.
             let masquerade = Masquerade { owner, addresses: label.masquerade.clone(), inside: None };
-            masquerade.remove(&kernel).map_err(told)?;
+            if let Err(error) = masquerade.remove(&kernel) {
+                log::debug!("once more after the wire: {error}");
+            }
             remove_link(&kernel, &owner.host_end())?;
             if !has_elements(&label) {
                 return Ok(());
