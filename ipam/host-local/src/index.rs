@@ -29,6 +29,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 
@@ -391,7 +392,7 @@ fn next_signature(last: i64) -> i64 {
         return last + 2;
     }
     // A new index starts anywhere, so that it never meets the time that an older one left.
-    let random = getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()));
+    let random = RandomState::new().build_hasher().finish();
     FIRST + (random % ((END - FIRST) as u64 / 2)) as i64 * 2
 }
 

@@ -173,7 +173,7 @@ pub fn all(kernel: &Kernel, at: At, ipv4: bool) -> Result<Vec<RouteMessage>> {
     dump(kernel, at, ipv4, None, None)
 }
 
-/// The routes of one family in `table` (in every one if `None`) that say `protocol`. The kernel sends no others.
+/// The routes of one family in `table` (in every one if `None`) that say `protocol`.
 pub fn dump(
     kernel: &Kernel,
     at: At,
@@ -191,7 +191,22 @@ pub fn dump(
         RouteNetlinkMessage::NewRoute(message) => Some(message),
         _ => None,
     });
-    Ok(routes.collect())
+    // A kernel that is not strict (socket(7) of netlink: NETLINK_GET_STRICT_CHK) sends all of them, and who asks may be
+    // about to remove what it gets.
+    let is_asked_for = |route: &RouteMessage| {
+        table.is_none_or(|table| table == table_of(route))
+            && protocol.is_none_or(|protocol| RouteProtocol::from(protocol) == route.header.protocol)
+    };
+    Ok(routes.filter(is_asked_for).collect())
+}
+
+/// A table beyond 255 does not fit in the header.
+fn table_of(route: &RouteMessage) -> u32 {
+    let attribute = route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(table) => Some(*table),
+        _ => None,
+    });
+    attribute.unwrap_or_else(|| route.header.table.into())
 }
 
 /// The destination of a unicast route; a route without one is the default route.
