@@ -67,7 +67,7 @@ fn figure(value: f64) -> String {
 
 fn bars(row: &Row) -> Vec<(f64, RGBColor)> {
     let sets = row.sets.iter().map(|set| set.as_ref().ok().map(|stats| ms(stats.p50)));
-    let values = [row.floor.map(ms)].into_iter().chain(sets).zip(COLOURS);
+    let values = [row.floor.as_ref().map(|floor| ms(floor.p50))].into_iter().chain(sets).zip(COLOURS);
     values.filter_map(|(value, colour)| Some((value?, colour))).collect()
 }
 

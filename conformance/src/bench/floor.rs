@@ -3,7 +3,7 @@
 //! The messages are those that make a wire: a veth pair (made, named, moved, a port of the bridge, up), its label, and
 //! in the Pod an interface that is up, its addresses and its default routes. They are sent by this process, which is
 //! running already, over blocking sockets, each answer waited for; opening the Pod's namespace and a socket in it is
-//! counted, for whoever wires a Pod must do that.
+//! counted, for whoever wires a Pod must do that. Two executions of an empty program follow: a plugin and its delegate.
 
 use std::fs::File;
 use std::net::IpAddr;
@@ -22,19 +22,9 @@ use rtnetlink::packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, 
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::measure::{Call, inside};
+use super::measure::{Call, Sample, inside};
+use super::series::{Round, Verb, at_a_time};
 use crate::lab::Netns;
-
-/// The floor's times, one for each Pod.
-#[derive(Clone, Debug, Default)]
-pub struct Times {
-    /// The messages of an ADD.
-    pub add: Vec<Duration>,
-    /// The message of a DEL.
-    pub del: Vec<Duration>,
-    /// One execution of an empty program.
-    pub execution: Vec<Duration>,
-}
 
 /// A node on which the floor is measured: a namespace with a bridge.
 #[derive(Debug)]
@@ -56,39 +46,41 @@ impl Floor {
         Ok(floor)
     }
 
-    /// Wires all Pods, with an address of each of `families` families, and takes the wires away again.
-    pub fn round(&self, pods: &[Netns], families: usize, times: &mut Times) -> Result<(), String> {
-        inside(&self.netns.path(), || {
+    /// Wires all of `pods`, with an address of each of `families` families, and takes the wires away again; so many
+    /// Pods at a time.
+    pub fn round(&self, pods: &[Netns], families: usize, parallel: usize) -> Result<[(Verb, Round); 2], String> {
+        let bridge = inside(&self.netns.path(), || open()?.index("bench0"))??;
+        let add = |number: usize| {
             let here = File::open("/proc/thread-self/ns/net").map_err(|error| error.to_string())?;
             let socket = open()?;
-            let bridge = socket.index("bench0")?;
-            for (number, pod) in pods.iter().enumerate() {
-                let path = pod.path();
-                let before = Instant::now();
-                wire(&socket, bridge, number, &path, &here, families)?;
-                times.add.push(before.elapsed());
-            }
-            for number in 0..pods.len() {
-                let message = LinkUnspec::new_with_name(&host_end(number)).build();
-                let before = Instant::now();
-                socket.change(RouteNetlinkMessage::DelLink(message), 0)?;
-                times.del.push(before.elapsed());
-            }
-            Ok::<_, String>(())
-        })??;
-        self.executions(pods.len(), times)
+            self.timed(2, || wire(&socket, bridge, number, &pods[number].path(), &here, families))
+        };
+        let del = |number: usize| {
+            let socket = open()?;
+            let message = LinkUnspec::new_with_name(&host_end(number)).build();
+            self.timed(2, || socket.change(RouteNetlinkMessage::DelLink(message), 0))
+        };
+        Ok([
+            (Verb::Add, Round::from(at_a_time(&self.netns, pods.len(), parallel, add)?)),
+            (Verb::Del, Round::from(at_a_time(&self.netns, pods.len(), parallel, del)?)),
+        ])
     }
 
-    /// Executes the empty program `count` times.
-    pub fn executions(&self, count: usize, times: &mut Times) -> Result<(), String> {
+    /// Executes the empty program `count` times, one after another.
+    pub fn executions(&self, count: usize) -> Result<Round, String> {
+        Ok(Round::from(at_a_time(&self.netns, count, 1, |_| self.timed(1, || Ok(())))?))
+    }
+
+    /// What `messages` and `executions` of the empty program take. The CPU time of the messages is not known.
+    fn timed(&self, executions: usize, messages: impl FnOnce() -> Result<(), String>) -> Result<Sample, String> {
         let empty =
             Call { executable: self.empty.clone(), arguments: Vec::new(), variables: Vec::new(), input: Vec::new() };
-        inside(&self.netns.path(), || {
-            for _ in 0..count {
-                times.execution.push(empty.execute()?.0.wall);
-            }
-            Ok(())
-        })?
+        let before = Instant::now();
+        messages()?;
+        for _ in 0..executions {
+            empty.execute()?;
+        }
+        Ok(Sample { wall: before.elapsed(), cpu: Duration::ZERO })
     }
 }
 

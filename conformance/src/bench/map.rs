@@ -104,7 +104,7 @@ fn follow(set: &Set, count: usize) -> Result<[Stats; 2], String> {
     }
     Ok(samples.map(|samples| {
         let elapsed = samples.iter().map(|sample| sample.wall).sum();
-        Stats::of(&[Round { samples, elapsed, peak_kib: 0 }], peak)
+        Stats::of(&[Round { samples, elapsed }], peak)
     }))
 }
 

@@ -75,23 +75,27 @@ pub struct Row {
     /// What each set took, or why there is nothing.
     pub sets: [Result<Stats, String>; 2],
     /// What it would take if nothing but the kernel took any time.
-    pub floor: Option<Duration>,
+    pub floor: Option<Stats>,
 }
 
 impl Row {
-    /// How many times faster the first set is: by time for one, or by operations a second for many at a time.
+    /// How many times faster the first set is.
     pub fn ratio(&self) -> Option<f64> {
         let [Ok(a), Ok(b)] = &self.sets else { return None };
-        Some(match self.parallel {
-            1 => b.p50.as_secs_f64() / a.p50.as_secs_f64(),
-            _ => a.per_second / b.per_second,
-        })
+        Some(self.times_longer(b, a))
     }
 
-    /// How far the first set is above the floor.
+    /// How many times longer the first set takes than the floor.
     pub fn above_floor(&self) -> Option<f64> {
-        let a = self.sets[0].as_ref().ok()?;
-        Some(a.p50.as_secs_f64() / self.floor?.as_secs_f64())
+        Some(self.times_longer(self.sets[0].as_ref().ok()?, self.floor.as_ref()?))
+    }
+
+    /// By time for one, or by operations a second for many at a time.
+    fn times_longer(&self, one: &Stats, other: &Stats) -> f64 {
+        match self.parallel {
+            1 => one.p50.as_secs_f64() / other.p50.as_secs_f64(),
+            _ => other.per_second / one.per_second,
+        }
     }
 
     fn to_json(&self, labels: &[String; 2]) -> Value {
@@ -99,7 +103,8 @@ impl Row {
             "workload": self.workload,
             "verb": self.verb.as_str(),
             "parallel": self.parallel,
-            "floor_ms": self.floor.map(ms),
+            "floor_ms": self.floor.as_ref().map(|floor| ms(floor.p50)),
+            "floor_per_second": self.floor.as_ref().map(|floor| floor.per_second),
             "times_faster": self.ratio(),
             "times_the_floor": self.above_floor(),
         });
@@ -200,7 +205,7 @@ impl Report {
         for row in &self.rows {
             let [left, right] = &row.sets.each_ref().map(cells);
             let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.2}"));
-            let floor = number(row.floor.map(ms));
+            let floor = number(row.floor.as_ref().map(|floor| ms(floor.p50)));
             let (ratio, above) = (number(row.ratio()), number(row.above_floor()));
             let verb = row.verb.as_str();
             let _ =
@@ -262,7 +267,7 @@ mod tests {
     #[test]
     fn percentiles_are_of_the_samples_not_between_them() {
         let samples = (1..=200).map(|ms| Sample { wall: Duration::from_millis(ms), cpu: Duration::from_millis(2) });
-        let round = Round { samples: samples.collect(), elapsed: Duration::from_secs(2), peak_kib: 0 };
+        let round = Round { samples: samples.collect(), elapsed: Duration::from_secs(2) };
         let stats = Stats::of(&[round], 0);
         assert_eq!((stats.p50.as_millis(), stats.p99.as_millis(), stats.per_second), (100, 198, 100.0));
         assert_eq!(percentile(&[Duration::from_secs(1)], 99), Duration::from_secs(1));

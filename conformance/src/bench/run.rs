@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
 
 use super::Set;
 use super::floor;
@@ -31,20 +30,18 @@ pub fn run(workload: &Workload, sets: &[Set; 2], rounds: usize, empty: &Path) ->
         nodes.push(node);
     }
     let ground = floor::Floor::new(empty.to_owned())?;
-    let mut times = floor::Times::default();
+    let mut floors: BTreeMap<Verb, Vec<Round>> = BTreeMap::new();
     let mut outcomes: [Outcome; 2] = [Ok(BTreeMap::new()), Ok(BTreeMap::new())];
     for _ in 0..rounds {
         for (node, outcome) in nodes.iter().zip(&mut outcomes) {
             one_round(node, workload, &pods, outcome);
         }
-        if let Some(Floor::Wire(families)) = workload.floor {
-            ground.round(&pods, families, &mut times)?;
-        } else if workload.floor.is_some() {
-            ground.executions(pods.len().max(20), &mut times)?;
+        for (verb, round) in one_floor(&ground, workload, &pods)? {
+            floors.entry(verb).or_default().push(round);
         }
     }
     let peaks: Vec<_> = nodes.iter().map(|node| node.peaks(workload, &pods[0]).unwrap_or_default()).collect();
-    Ok(rows(workload, &outcomes, &peaks, &times))
+    Ok(rows(workload, &outcomes, &peaks, &floors))
 }
 
 /// A set that failed once is not asked again: its Pods may be half wired.
@@ -65,6 +62,17 @@ fn one_round(node: &Node, workload: &Workload, pods: &[Netns], outcome: &mut Out
     }
 }
 
+fn one_floor(ground: &floor::Floor, workload: &Workload, pods: &[Netns]) -> Result<Vec<(Verb, Round)>, String> {
+    Ok(match workload.floor {
+        Some(Floor::Wire(families)) => ground.round(pods, families, workload.parallel)?.into(),
+        Some(Floor::Execution) => {
+            let round = ground.executions(pods.len().max(20))?;
+            vec![(Verb::Add, round.clone()), (Verb::Del, round)]
+        }
+        None => Vec::new(),
+    })
+}
+
 /// A round as the report shows it: whole, or for an ADD the Pods that the workload wants to see.
 fn windows(workload: &Workload, verb: Verb, round: Round) -> Vec<(String, Round)> {
     let whole = workload.name.clone();
@@ -74,12 +82,17 @@ fn windows(workload: &Workload, verb: Verb, round: Round) -> Vec<(String, Round)
     let part = |(name, range): &(String, std::ops::Range<usize>)| {
         let samples = round.samples[range.clone()].to_vec();
         let elapsed = samples.iter().map(|sample| sample.wall).sum();
-        (format!("{whole}: {name}"), Round { samples, elapsed, peak_kib: 0 })
+        (format!("{whole}: {name}"), Round { samples, elapsed })
     };
     workload.windows.iter().map(part).collect()
 }
 
-fn rows(workload: &Workload, outcomes: &[Outcome; 2], peaks: &[Vec<(Verb, u64)>], times: &floor::Times) -> Vec<Row> {
+fn rows(
+    workload: &Workload,
+    outcomes: &[Outcome; 2],
+    peaks: &[Vec<(Verb, u64)>],
+    floors: &BTreeMap<Verb, Vec<Round>>,
+) -> Vec<Row> {
     let mut keys: Vec<_> = outcomes.iter().flatten().flat_map(|rounds| rounds.keys().cloned()).collect();
     keys.sort();
     keys.dedup();
@@ -90,24 +103,8 @@ fn rows(workload: &Workload, outcomes: &[Outcome; 2], peaks: &[Vec<(Verb, u64)>]
             let rounds = rounds.get(&(name.clone(), verb)).ok_or("not measured")?;
             Ok(Stats::of(rounds, peak))
         };
-        let floor = floor_of(workload, verb, times);
+        let floor = floors.get(&verb).map(|rounds| Stats::of(rounds, 0));
         Row { sets: [stats(0), stats(1)], workload: name.clone(), verb, parallel: workload.parallel, floor }
     };
     keys.into_iter().map(row).collect()
-}
-
-fn floor_of(workload: &Workload, verb: Verb, times: &floor::Times) -> Option<Duration> {
-    let execution = median(&times.execution)?;
-    match (workload.floor?, verb) {
-        (Floor::Wire(_), Verb::Add) => Some(median(&times.add)? + 2 * execution),
-        (Floor::Wire(_), Verb::Del) => Some(median(&times.del)? + 2 * execution),
-        (Floor::Execution, Verb::Add | Verb::Del) => Some(execution),
-        _ => None,
-    }
-}
-
-fn median(times: &[Duration]) -> Option<Duration> {
-    let mut times = times.to_vec();
-    times.sort();
-    times.get(times.len() / 2).copied()
 }

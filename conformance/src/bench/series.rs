@@ -31,8 +31,12 @@ pub struct Round {
     pub samples: Vec<Sample>,
     /// From the first start to the last end.
     pub elapsed: Duration,
-    /// The peak of a process's memory, in KiB, of an execution apart.
-    pub peak_kib: u64,
+}
+
+impl From<(Duration, Vec<Sample>)> for Round {
+    fn from((elapsed, samples): (Duration, Vec<Sample>)) -> Self {
+        Round { samples, elapsed }
+    }
 }
 
 /// Which verb of CNI.
@@ -127,36 +131,52 @@ impl<'a> Node<'a> {
     }
 }
 
+/// Does `job` for each number below `count` in `netns`, in `parallel` threads: how long all of it took, and what each gave.
+pub fn at_a_time<T: Send>(
+    netns: &Netns,
+    count: usize,
+    parallel: usize,
+    job: impl Fn(usize) -> Result<T, String> + Sync,
+) -> Result<(Duration, Vec<T>), String> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
+    let work = || -> Result<(), String> {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= count {
+                return Ok(());
+            }
+            let given = job(number)?;
+            done.lock().expect("no panic").push((number, given));
+        }
+    };
+    let before = Instant::now();
+    std::thread::scope(|scope| {
+        let start = || scope.spawn(|| inside(&netns.path(), work)?);
+        let workers: Vec<_> = (0..parallel).map(|_| start()).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("no panic"))
+    })?;
+    let elapsed = before.elapsed();
+    let mut done = done.into_inner().expect("no panic");
+    done.sort_by_key(|(number, _)| *number);
+    Ok((elapsed, done.into_iter().map(|(_, given)| given).collect()))
+}
+
 struct Chain<'a> {
     node: &'a Node<'a>,
     workload: &'a Workload,
 }
 
 impl Chain<'_> {
-    /// One verb for all Pods, `parallel` at a time.
+    /// One verb for all Pods, as many at a time as the workload says.
     fn all(&self, verb: Verb, pods: &[Netns], results: &[Value]) -> Result<(Round, Vec<Value>), String> {
-        let next = AtomicUsize::new(0);
-        let done = Mutex::new(Vec::new());
-        let work = || -> Result<(), String> {
-            loop {
-                let number = next.fetch_add(1, Ordering::Relaxed);
-                let Some(pod) = pods.get(number) else { return Ok(()) };
-                let result = results.get(number).unwrap_or(&Value::Null);
-                let (sample, _, result) = self.one(verb, number, pod, result, false)?;
-                done.lock().expect("no panic").push((number, sample, result));
-            }
+        let one = |number: usize| {
+            let result = results.get(number).unwrap_or(&Value::Null);
+            self.one(verb, number, &pods[number], result, false).map(|(sample, _, result)| (sample, result))
         };
-        let before = Instant::now();
-        std::thread::scope(|scope| {
-            let start = || scope.spawn(|| inside(&self.node.netns.path(), work)?);
-            let workers: Vec<_> = (0..self.workload.parallel).map(|_| start()).collect();
-            workers.into_iter().try_for_each(|worker| worker.join().expect("no panic"))
-        })?;
-        let elapsed = before.elapsed();
-        let mut done = done.into_inner().expect("no panic");
-        done.sort_by_key(|(number, ..)| *number);
-        let samples = done.iter().map(|(_, sample, _)| *sample).collect();
-        Ok((Round { samples, elapsed, peak_kib: 0 }, done.into_iter().map(|(.., result)| result).collect()))
+        let (elapsed, done) = at_a_time(&self.node.netns, pods.len(), self.workload.parallel, one)?;
+        let (samples, results) = done.into_iter().unzip();
+        Ok((Round::from((elapsed, samples)), results))
     }
 
     /// One verb for one Pod, by every plugin of the chain; its result, and when weighed its peak.
@@ -214,7 +234,7 @@ impl Chain<'_> {
         config.insert("cni.dev/valid-attachments".into(), json!([]));
         let call = self.prepared(Verb::Gc, plugin, config)?;
         let (sample, _) = inside(&self.node.netns.path(), || call.execute())??;
-        Ok(Round { samples: vec![sample], elapsed: sample.wall, peak_kib: 0 })
+        Ok(Round::from((sample.wall, vec![sample])))
     }
 
     fn prepared(&self, verb: Verb, plugin: &Value, config: Map<String, Value>) -> Result<Call, String> {

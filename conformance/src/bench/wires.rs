@@ -2,6 +2,10 @@
 //!
 //! Between two Pods of one node, wired by each set and by hand with `ip`, in turn. Throughput and CPU are what iperf3
 //! says (both ends' processor time); a request is one byte there and one byte back over a TCP connection that stays.
+//!
+//! One wiring made twice differs more from itself than from another wiring (where the kernel puts its memory, which
+//! processor the ends run on): so each round makes it anew [`TIMES`] times, measures shortly, and what counts is the
+//! median, beside how far the middle half of all measurements reaches.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, TcpListener, TcpStream};
@@ -17,7 +21,10 @@ use super::workload::Workload;
 use crate::lab::Netns;
 
 /// How long one throughput is measured, in seconds, and how long requests are.
-const SECONDS: u64 = 3;
+const SECONDS: u64 = 1;
+
+/// How often each round makes a wiring and measures it.
+pub const TIMES: usize = 6;
 
 /// One wiring, made in one way.
 #[derive(Clone, Debug)]
@@ -48,13 +55,23 @@ impl Wire {
         })
     }
 
-    /// For people: the best round of each, for what disturbs only ever slows down.
+    /// For people: medians, and of the throughput its quartiles.
     pub fn to_text(&self) -> String {
-        let most = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
-        let least = self.cpu.iter().copied().fold(f64::INFINITY, f64::min);
-        let (gigabits, requests) = (most(&self.gigabits), most(&self.requests));
-        format!("{:<46} {gigabits:>7.2} Gbit/s {requests:>8.0} requests/s {least:>6.3} ns CPU/byte\n", self.name)
+        let gigabits = [1, 2, 3].map(|quarters| quantile(&self.gigabits, quarters));
+        let [low, gigabits, high] = gigabits;
+        let (requests, cpu) = (quantile(&self.requests, 2), quantile(&self.cpu, 2));
+        format!(
+            "{:<50} {gigabits:>6.2} ({low:>5.2} to {high:>5.2}) Gbit/s {requests:>7.0} requests/s {cpu:>6.3} ns CPU/byte\n",
+            self.name
+        )
     }
+}
+
+/// The value that so many quarters of `values` stay below.
+fn quantile(values: &[f64], quarters: usize) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() * quarters / 4).copied().unwrap_or(f64::NAN)
 }
 
 /// Measures the Pods of `workload`, wired by each set, and by the shell script `by_hand`.
@@ -64,7 +81,7 @@ pub fn run(workload: &Workload, sets: &[Set; 2], by_hand: &str, rounds: usize) -
     }
     let mut wires: Vec<_> = sets.iter().map(|set| Wire::new(format!("{} by {}", workload.name, set.label))).collect();
     wires.push(Wire::new(format!("{} by hand", workload.name)));
-    for _ in 0..rounds {
+    for _ in 0..rounds * TIMES {
         for (set, wire) in sets.iter().zip(&mut wires) {
             let (node, pods) = (Node::new(set)?, [Netns::new("pod"), Netns::new("pod")]);
             node.wire(&Workload { pods: 2, parallel: 1, check: false, ..workload.clone() }, &pods)?;

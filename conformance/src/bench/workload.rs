@@ -82,9 +82,10 @@ pub fn wiring(pods: usize, parallel: usize) -> Vec<Workload> {
         },
         Workload::new("bridge + portmap", vec![bridge(json!({}), &[V4]), portmap()], pods),
     ];
-    for (name, more) in [("bridge", json!({})), ("bridge + ipMasq", json!({"ipMasq": true}))] {
+    let many = [("bridge", json!({}), Some(Floor::Wire(1))), ("bridge + ipMasq", json!({"ipMasq": true}), None)];
+    for (name, more, floor) in many {
         let workload = Workload::new(format!("{name}, {parallel} at a time"), vec![bridge(more, &[V4])], AT_ONCE);
-        all.push(Workload { parallel, ..workload });
+        all.push(Workload { parallel, floor, ..workload });
     }
     all
 }
