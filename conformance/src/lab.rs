@@ -3,6 +3,8 @@
 //! [`Netns`] is a namespace that goes away with its value. [`Node`] is one with directories of its own, in which
 //! plugins are executed. Nothing here touches the machine's own namespace.
 
+pub mod leave;
+
 use std::ffi::OsStr;
 use std::io::Write;
 use std::path::{Path, PathBuf};

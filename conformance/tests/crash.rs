@@ -84,6 +84,12 @@ fn lo_is_down_again_after_an_add_that_failed_and_a_del_that_could_not_look_says_
     every_failure("loopback", Verb::Del, "openat");
 }
 
+/// The kernel does not filter then what it lists.
+#[test]
+fn whose_routes_are_removed_does_not_hang_on_a_socket_option() {
+    every_failure("routed-veth", Verb::Add, "setsockopt");
+}
+
 #[test]
 fn a_store_that_loses_addresses_is_caught() {
     let reference = Path::new(REFERENCE_DIR);

@@ -11,7 +11,7 @@ use conformance::lab;
 
 const HELP: &str = "\
 Needs root. Touches only network namespaces and temporary directories that it makes itself, but for nftables' and
-iptables' lock files. Stops by itself.
+iptables' lock files. Stops by itself, and when interrupted leaves nothing behind.
 
 Both sets run in turn (A B A B) in one run: the ratios are what counts, for they hold on other machines too. The floor is
 the netlink messages of the ADD or DEL, sent by this process, and two executions of an empty program.
@@ -73,6 +73,7 @@ fn main() -> ExitCode {
 }
 
 fn bench(cli: &Cli) -> Result<(), String> {
+    let _files = lab::leave::nothing_behind().map_err(|error| error.to_string())?;
     let sets = sets(cli)?;
     let empty = empty_program()?;
     let mut rows: Vec<Row> = Vec::new();

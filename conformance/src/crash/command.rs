@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::crash::network::Subject;
 use crate::crash::{self, Harm, Options, Sample, trial::Verb};
-use crate::lab;
+use crate::lab::{self, leave};
 
 /// Kill a plugin at every system call it makes, or let its calls fail, and look whether anything stays behind.
 ///
@@ -73,6 +73,7 @@ pub fn networks_in(bin_dirs: &[PathBuf]) -> Vec<Subject> {
 impl CrashArgs {
     /// Runs the command. Success: nothing was wrong after any harm.
     pub fn execute(self) -> Result<ExitCode, String> {
+        let _files = leave::nothing_behind().map_err(|error| error.to_string())?;
         let options = self.options()?;
         let (start, bar) = (Instant::now(), progress_bar());
         let report = crash::run(&options, &|done, all, what| {

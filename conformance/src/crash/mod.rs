@@ -12,6 +12,7 @@
 //!
 //! A plugin is an executable here, ours like anybody's.
 
+pub mod call;
 pub mod command;
 pub mod look;
 pub mod network;

@@ -7,9 +7,10 @@ use nix::sys::signal::{Signal, kill as kill_with};
 use nix::unistd::Pid;
 
 use crate::crash::Harm;
+use crate::crash::call::Ended;
 use crate::crash::network::Subject;
 use crate::crash::points::{self, Point, Target};
-use crate::crash::scene::{Ended, Scene, addresses};
+use crate::crash::scene::{Scene, addresses};
 use crate::crash::strace::{self, Session, Traced};
 
 /// During which call something is harmed.
