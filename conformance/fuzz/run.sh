@@ -102,8 +102,12 @@ fuzz() {
     as_builder mkdir -p "$place/corpus" "$place/failures"
     log=$place/log
     [ ! -t 1 ] || printf '    %-14s running …\r' "$target"
+    # Files that a target writes are in memory where that can be, and go with the run.
+    scratch=$(as_builder mktemp -d -p "$([ -d /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")" podwire-fuzz-XXXXXX)
+    trap 'rm -rf "$scratch"' EXIT
     run_target "$target" -max_total_time="$seconds" -artifact_prefix="$place/failures/" "$place/corpus" \
         "$here/seeds/$target" >"$log" 2>&1 || status=$?
+    rm -rf "$scratch"
     local count rate covered
     count=$(number_of number_of_executed_units) rate=$(number_of average_exec_per_sec)
     covered=$(grep -ao 'cov: [0-9]*' "$log" | tail -n 1 | cut -d' ' -f2 || true)
@@ -121,7 +125,7 @@ run_target() {
         configuration | list | result | node_map | cache) dictionary=(-dict="$here/dictionaries/json") ;;
         environment | texts) dictionary=(-dict="$here/dictionaries/$target") ;;
     esac
-    as_builder "$binaries/$target" -timeout=10 -rss_limit_mb=1024 -max_len=8192 -print_final_stats=1 \
+    as_builder env TMPDIR="$scratch" "$binaries/$target" -timeout=10 -rss_limit_mb=1024 -max_len=8192 -print_final_stats=1 \
         "${dictionary[@]}" "$@"
 }
 

@@ -14,9 +14,7 @@ use libfuzzer_sys::fuzz_target;
 fn directory() -> &'static PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| {
-        let memory = PathBuf::from("/dev/shm");
-        let base = if memory.is_dir() { memory } else { std::env::temp_dir() };
-        let directory = base.join(format!("podwire-fuzz-cache-{}", std::process::id()));
+        let directory = std::env::temp_dir().join(format!("podwire-fuzz-cache-{}", std::process::id()));
         std::fs::create_dir_all(directory.join("results")).expect("a directory for the fuzzer");
         directory
     })

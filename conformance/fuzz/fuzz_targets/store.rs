@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use host_local::range::{Range, RangeSet, Wanted};
 use host_local::reservation::{Content, Key};
@@ -102,9 +102,7 @@ impl Drop for Place {
 
 impl Place {
     fn new() -> Self {
-        let memory = Path::new("/dev/shm");
-        let base = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
-        let data = base.join(format!("podwire-fuzz-store-{}", std::process::id()));
+        let data = std::env::temp_dir().join(format!("podwire-fuzz-store-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&data);
         std::fs::create_dir_all(data.join("net")).expect("a directory for the fuzzer");
         Place { data, forged: false }
