@@ -144,7 +144,7 @@ pub struct Node {
 }
 
 /// What one execution of a plugin left.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reply {
     /// Exit status 0?
     pub success: bool,
@@ -154,6 +154,18 @@ pub struct Reply {
     pub stdout: String,
     /// stderr as it came.
     pub stderr: String,
+}
+
+impl From<Output> for Reply {
+    fn from(output: Output) -> Self {
+        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
+        Reply {
+            success: output.status.success(),
+            json: serde_json::from_str(&stdout).unwrap_or(Value::Null),
+            stdout,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
 }
 
 impl Reply {
@@ -204,13 +216,7 @@ impl Node {
             scope.spawn(move || stdin.write_all(input));
             child.wait_with_output().expect("wait for a plugin")
         });
-        let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-        Reply {
-            success: output.status.success(),
-            json: serde_json::from_str(&stdout).unwrap_or(Value::Null),
-            stdout,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        Reply::from(output)
     }
 
     /// `command` for one attachment, with a configuration.

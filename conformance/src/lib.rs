@@ -10,4 +10,5 @@ pub mod kube_proxy;
 pub mod lab;
 pub mod network;
 pub mod suite;
+pub mod trace;
 pub mod watch;

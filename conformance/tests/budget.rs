@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use conformance::lab::{Node, Pod, bin_dir};
+use conformance::trace::calls_made;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -83,7 +84,7 @@ fn calls(node: &Node, pod: &Pod, verb: &str, config: &Value) -> (BTreeMap<String
     let (mut counts, mut messages) = (BTreeMap::new(), 0);
     // Each program begins with a look at its standard descriptors (Rust's own start).
     let mut begun: Vec<String> = Vec::new();
-    for line in trace.lines().filter(|line| !line.contains(" resumed>")) {
+    for line in calls_made(&trace) {
         let Some((process, call)) = line.split_once(' ') else { continue };
         let Some((name, arguments)) = call.trim_start().split_once('(') else { continue };
         if name == "poll" && arguments.starts_with("[{fd=0, ") {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use conformance::cluster::{self, Cluster, Families};
 use conformance::lab::{Node, Pod};
+use conformance::trace::calls_made;
 use serde_json::{Value, json};
 
 const V4: Families = Families { pods4: true, pods6: false, underlay4: true, underlay6: false };
@@ -47,7 +48,7 @@ fn calls(node: &Node, config: &Value) -> BTreeMap<String, usize> {
         file.display(),
     ));
     let mut counts = BTreeMap::new();
-    for line in std::fs::read_to_string(trace).unwrap().lines().filter(|line| !line.contains(" resumed>")) {
+    for line in calls_made(&std::fs::read_to_string(trace).unwrap()) {
         let call = line.split_whitespace().nth(1).and_then(|words| words.split_once('(')).map(|(name, _)| name);
         *counts.entry(call.unwrap_or("other").to_owned()).or_default() += 1;
     }

@@ -87,7 +87,7 @@ impl Scene<'_> {
         let mut last = None;
         for before in self.turns(command).into_iter().take_while(|turn| *turn != index) {
             let ended = self.execute_turn(command, pod, before, last.as_ref());
-            succeeded(command, Ended { reply: clone(&ended.reply), ..ended })?;
+            succeeded(command, Ended { reply: ended.reply.clone(), ..ended })?;
             last = Some(ended);
         }
         let config = self.config_for(command, pod, index, last.as_ref());
@@ -198,15 +198,9 @@ impl Scene<'_> {
             });
             let output = child.wait_with_output().expect("wait for a plugin");
             drop(done);
-            let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
             Ended {
-                reply: Reply {
-                    success: output.status.success(),
-                    json: serde_json::from_str(&stdout).unwrap_or(Value::Null),
-                    stdout,
-                    stderr: String::new(),
-                },
                 signal: output.status.signal(),
+                reply: Reply::from(output),
                 hung: watchdog.join().expect("the watchdog ends"),
             }
         })
@@ -246,8 +240,4 @@ pub(super) fn succeeded(command: &str, ended: Ended) -> Result<Value, String> {
         true => Ok(ended.reply.json),
         false => Err(format!("{command} failed before anything was harmed: {}", ended.reply.stdout.trim())),
     }
-}
-
-fn clone(reply: &Reply) -> Reply {
-    Reply { success: reply.success, json: reply.json.clone(), stdout: reply.stdout.clone(), stderr: String::new() }
 }

@@ -54,13 +54,7 @@ fn bounded_with(
         scope.spawn(move || feed(&mut stdin));
         child.wait_with_output().expect("wait for a plugin")
     });
-    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
-    Reply {
-        success: output.status.success(),
-        json: serde_json::from_str(&stdout).unwrap_or(Value::Null),
-        stdout,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Reply::from(output)
 }
 
 /// The same, with a configuration.
