@@ -17,6 +17,14 @@ pub struct Traced {
     pub text: String,
 }
 
+impl Traced {
+    /// The last lines.
+    pub fn end(&self) -> String {
+        let lines: Vec<&str> = self.text.lines().collect();
+        lines[lines.len().saturating_sub(12)..].join("\n")
+    }
+}
+
 /// Which of two executables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Session {

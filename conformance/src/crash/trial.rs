@@ -230,7 +230,7 @@ fn fail(scene: &Scene<'_>, point: &Point) -> (bool, Vec<Fault>) {
     let is_answer = call.contains(" write(1<") || call.contains(" write(2<");
     let mut faults = Vec::new();
     if !is_answer {
-        judge_failure(point.verb, &ended, &mut faults);
+        judge_failure(point.verb, &ended, &traced, &mut faults);
         if faults.is_empty() {
             judge_state(scene, point, &ended, &mut faults);
         }
@@ -240,14 +240,14 @@ fn fail(scene: &Scene<'_>, point: &Point) -> (bool, Vec<Fault>) {
 }
 
 /// A failure has a reason: an error document of a plugin, words on stderr of `--sync`, which is run by a person.
-fn judge_failure(verb: Verb, harmed: &Ended, faults: &mut Vec<Fault>) {
+fn judge_failure(verb: Verb, harmed: &Ended, traced: &Traced, faults: &mut Vec<Fault>) {
     let (reply, code) = (&harmed.reply, harmed.reply.code());
     let says_nothing = match verb.command() {
         Some(_) => code == u64::MAX || code == 0 || reply.details().is_empty() && reply.json["msg"] == "",
         None => reply.stderr.trim().is_empty(),
     };
     if harmed.hung {
-        faults.push(Fault::unclear("the call hung".to_owned()));
+        faults.push(Fault::unclear(format!("the call hung; its last calls:\n{}", traced.end())));
     } else if let Some(signal) = harmed.signal {
         faults.push(Fault::unclear(format!("the call ended by signal {signal}")));
     } else if code == 999 || reply.stderr.contains("panicked at") {
