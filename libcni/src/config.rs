@@ -220,7 +220,25 @@ fn misfit(error: &serde_path_to_error::Error<serde_json::Error>, at: &str, culpr
     let path = error.path().to_string();
     let path = if path == "." { String::new() } else { path };
     let key = [at, path.as_str()].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".");
-    Error::config(&key, culprit.map_or_else(|| "missing".to_owned(), shorten), error.inner())
+    let why = in_words_of_json(&error.inner().to_string());
+    Error::config(&key, culprit.map_or_else(|| "missing".to_owned(), shorten), why)
+}
+
+/// serde says what it found, which the error's value shows, and what it expected, in words of Rust.
+fn in_words_of_json(why: &str) -> String {
+    let Some((_, expected)) = why.split_once(", expected ") else { return why.to_owned() };
+    let words = match expected {
+        "a sequence" => "a list",
+        "a map" => "an object",
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number, 0 or more",
+        "i32" | "i64" => "a whole number",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    };
+    format!("expected {words}")
 }
 
 /// The value at a path of serde_path_to_error.
@@ -273,9 +291,18 @@ mod tests {
             #[allow(dead_code)]
             mtus: Vec<u32>,
         }
-        let error = config(r#"{"name":"n","ipam":{"mtus":[1,"big"]}}"#).unwrap().parse::<Outer>().unwrap_err();
-        assert_eq!(error.code, code::INVALID_CONFIG);
-        assert!(error.details.contains("ipam.mtus[1]") && error.details.contains("\"big\""), "{error}");
+        for (text, details) in [
+            (
+                r#"{"name":"n","ipam":{"mtus":[1,"big"]}}"#,
+                r#"key "ipam.mtus[1]", value "big": expected a whole number from 0 to 4294967295"#,
+            ),
+            (r#"{"name":"n","ipam":{"mtus":{}}}"#, r#"key "ipam.mtus", value {}: expected a list"#),
+            (r#"{"name":"n","ipam":7}"#, r#"key "ipam", value 7: expected an object"#),
+            (r#"{"name":"n","ipam":{}}"#, r#"key "ipam", value {}: missing field `mtus`"#),
+        ] {
+            let error = config(text).unwrap().parse::<Outer>().unwrap_err();
+            assert_eq!((error.code, error.details.as_str()), (code::INVALID_CONFIG, details));
+        }
     }
 
     #[test]
