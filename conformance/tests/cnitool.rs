@@ -200,6 +200,14 @@ fn errors_go_to_stderr_with_exit_status_1_and_say_what_to_do() {
 }
 
 #[test]
+fn of_two_files_with_one_network_the_first_counts_and_the_other_is_named() {
+    let bench = Bench::ours();
+    bench.configure("20-net.conflist", &json!({"cniVersion": "1.0.0", "name": "net", "plugins": [{"type": "none"}]}));
+    let reply = bench.run(&["status", "net"]);
+    assert!(reply.success && reply.stderr.contains("20-net.conflist, which does not count"), "{reply:?}");
+}
+
+#[test]
 fn status_and_version_answer() {
     let Some(bench) = Bench::new() else { return };
     // Debian's plugins are older than STATUS: upstream succeeds then, and so does this, but says so.

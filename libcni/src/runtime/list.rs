@@ -63,14 +63,22 @@ enum Candidate {
 impl NetworkList {
     /// The network `name` of `directory`.
     ///
-    /// A file that can't be read does not stand in the way of a network that another file holds. Where nothing is
-    /// found, the error (code 7) names the networks that are there, and such files with line and column.
+    /// A file that can't be read does not stand in the way of a network that another file holds. Of several files that hold
+    /// it the first counts, in lexical order; the others are warned of. Where nothing is found, the error (code 7) names the networks that are there, and such files with line and column.
     pub fn load(directory: &Path, name: &str) -> Result<Self, Error> {
         let mut seen = Vec::new();
-        for file in files_of(directory)? {
+        let mut files = files_of(directory)?.into_iter();
+        while let Some(file) = files.next() {
             match network_name(&file) {
                 Ok(found) if found == name => {
                     seen.iter().for_each(warn_if_unreadable);
+                    for other in files.filter(|other| network_name(other).is_ok_and(|found| found == name)) {
+                        log::warn!(
+                            "network {name:?} is in {}, and in {}, which does not count",
+                            file.display(),
+                            other.display()
+                        );
+                    }
                     return NetworkList::from_file(&file);
                 }
                 Ok(other) => seen.push(Candidate::Named(other)),
