@@ -90,6 +90,12 @@ fn whose_routes_are_removed_does_not_hang_on_a_socket_option() {
     every_failure("routed-veth", Verb::Add, "setsockopt");
 }
 
+/// Also masquerade of a plugin that another has wired the Pod for.
+#[test]
+fn what_a_chained_plugin_added_goes_with_its_add_that_failed() {
+    every_failure("bridge-vxlan", Verb::Add, "sendto");
+}
+
 #[test]
 fn a_store_that_loses_addresses_is_caught() {
     let reference = Path::new(REFERENCE_DIR);

@@ -250,7 +250,7 @@ fn judge_failure(verb: Verb, harmed: &Ended, traced: &Traced, faults: &mut Vec<F
         faults.push(Fault::unclear(format!("the call hung; its last calls:\n{}", traced.end())));
     } else if let Some(signal) = harmed.signal {
         faults.push(Fault::unclear(format!("the call ended by signal {signal}")));
-    } else if code == 999 || reply.stderr.contains("panicked at") {
+    } else if ["panicked at", "goroutine "].iter().any(|words| reply.stderr.contains(words)) {
         faults.push(Fault::unclear(format!("panic: {}{}", reply.details(), reply.stderr)));
     } else if !reply.success && says_nothing {
         faults.push(Fault::unclear(format!("no reason; stdout: {:?}, stderr: {:?}", reply.stdout, reply.stderr)));
