@@ -333,15 +333,19 @@ fn require_command(command: Command, version: Version) -> Result<(), Error> {
     Err(Error::new(code::INCOMPATIBLE_VERSION, "incompatible CNI version", details))
 }
 
+fn warn_of_slips<P: Plugin>(request: &Request) {
+    for (key, meant) in misspelt::suspicious(&P::ABOUT, P::KIND, &request.config.object) {
+        log::warn!("key {key:?} is not known: is {meant:?} meant?");
+    }
+}
+
 fn execute<P: Plugin>(owned: Request) -> Result<Output, Error> {
     let request = &owned;
     let attachment = request.invocation.attachment.as_ref();
     match (request.invocation.command, attachment) {
         (Command::Add, Some(attachment)) => {
             let config = validated::<P>(request, Some(attachment))?;
-            for (key, meant) in misspelt::suspicious(&P::ABOUT, P::KIND, &request.config.object) {
-                log::warn!("key {key:?} is not known: is {meant:?} meant?");
-            }
+            warn_of_slips::<P>(request);
             let result = add::<P>(request, config, attachment)?;
             Ok(Output::Added(result, Box::new(owned)))
         }
@@ -351,7 +355,11 @@ fn execute<P: Plugin>(owned: Request) -> Result<Output, Error> {
         }
         (Command::Del, Some(attachment)) => P::del(request, attachment).map(|()| Output::Nothing),
         (Command::Gc, _) => P::gc(request, &request.config.valid_attachments()?).map(|()| Output::Nothing),
-        (Command::Status, _) => P::status(request, validated::<P>(request, None)?).map(|()| Output::Nothing),
+        (Command::Status, _) => {
+            let config = validated::<P>(request, None)?;
+            warn_of_slips::<P>(request);
+            P::status(request, config).map(|()| Output::Nothing)
+        }
         (Command::Add | Command::Check | Command::Del, None) | (Command::Version, _) => {
             unreachable!("an attachment is read for these commands, and VERSION is answered before")
         }

@@ -10,7 +10,7 @@ use super::map;
 use super::report::{Row, Stats};
 use super::series::{Node, Round, Verb};
 use super::workload::{Floor, Workload};
-use crate::lab::Netns;
+use crate::lab::{Netns, leave};
 
 /// What the rounds of one set gave, or why they gave nothing.
 type Outcome = Result<BTreeMap<(String, Verb), Vec<Round>>, String>;
@@ -56,6 +56,7 @@ fn one_round(node: &Node, workload: &Workload, pods: &[Netns], outcome: &mut Out
             }
         }
         Err(why) => {
+            leave::hold();
             eprintln!("{} is not measured: {why}", workload.name);
             *outcome = Err(why);
         }

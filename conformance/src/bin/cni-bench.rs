@@ -66,6 +66,7 @@ fn main() -> ExitCode {
     match bench(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
+            lab::leave::hold();
             eprintln!("cni-bench: {why}");
             ExitCode::FAILURE
         }

@@ -82,7 +82,7 @@ impl CrashArgs {
             bar.set_message(what.to_owned());
         });
         bar.finish_and_clear();
-        let report = report?;
+        let report = report.inspect_err(|_| leave::hold())?;
         println!("{report}, in {} s, {} at a time", start.elapsed().as_secs(), options.jobs);
         Ok(if report.failures().next().is_some() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }

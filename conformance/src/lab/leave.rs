@@ -1,6 +1,8 @@
 //! A program that makes namespaces takes them along when a signal ends it.
 
+use std::io::{Error, Result};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::sys::signal::{SigSet, Signal};
 use tempfile::TempDir;
@@ -12,15 +14,21 @@ use super::locked;
 ///
 /// To be called before the process has a second thread, for threads inherit which signals are waited for. The
 /// temporary files made from here on are in the directory returned, and go with it.
-pub fn nothing_behind() -> std::io::Result<TempDir> {
+pub fn nothing_behind() -> Result<TempDir> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::other("it makes network namespaces, which takes root: run it with sudo"));
+    }
     let files = tempfile::Builder::new().prefix("podwire-").tempdir()?;
-    tempfile::env::override_temp_dir(files.path())
-        .map_err(|_| std::io::Error::other("temporary files are elsewhere"))?;
+    tempfile::env::override_temp_dir(files.path()).map_err(|_| Error::other("temporary files are elsewhere"))?;
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
     signals.thread_block()?;
     let directory = files.path().to_owned();
     std::thread::spawn(move || {
         let signal = signals.wait();
+        IS_UNDER_WAY.store(true, Ordering::SeqCst);
+        // What the others meet with from here on is our doing.
+        std::panic::set_hook(Box::new(|_| hold()));
+        eprintln!("\ninterrupted: removing what was made");
         // Whoever is about to make a namespace waits for ever.
         locked(|| {
             namespaces().iter().for_each(|name| remove(name));
@@ -29,6 +37,15 @@ pub fn nothing_behind() -> std::io::Result<TempDir> {
         })
     });
     Ok(files)
+}
+
+static IS_UNDER_WAY: AtomicBool = AtomicBool::new(false);
+
+/// Does not return if the process is being ended by a signal: an error is not worth a word then.
+pub fn hold() {
+    while IS_UNDER_WAY.load(Ordering::SeqCst) {
+        std::thread::park();
+    }
 }
 
 /// Those of this process.

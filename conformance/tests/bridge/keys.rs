@@ -28,6 +28,31 @@ fn another_address_of_the_subnet_on_the_bridge_is_refused_or_with_force_replaced
 }
 
 #[test]
+fn a_subnet_that_would_cut_the_node_off_is_refused() {
+    let node = node();
+    node.netns.sh("ip link add up0 type veth peer name world0; ip link set world0 up; ip link set up0 up
+        ip addr add 172.30.0.1/24 dev up0; ip route add default via 172.30.0.254");
+    let of = |subnet: &str| {
+        let mut network = network(&node, json!({"isGateway": true}));
+        network.config["ipam"]["ranges"] = json!([[{"subnet": subnet}]]);
+        network
+    };
+    for (subnet, in_the_way) in [
+        ("172.30.0.0/16", "172.30.0.1/24"),
+        ("172.30.0.0/24", "172.30.0.1/24"),
+        ("172.30.0.0/26", "172.30.0.1/24"),
+        ("172.30.0.128/25", "172.30.0.254"),
+    ] {
+        let network = of(subnet);
+        let refused = network.call("ADD", &Pod::new("a"));
+        assert_eq!((refused.code(), refused.details().contains(in_the_way)), (104, true), "{}", refused.stdout);
+        held_nothing(&network);
+    }
+    // A part of the link's subnet that nothing of the node's is in may be the Pods'.
+    of("172.30.0.64/26").add(&Pod::new("a"));
+}
+
+#[test]
 fn a_link_of_another_kind_with_the_bridges_name_is_refused_and_left_alone() {
     let node = node();
     node.netns.sh("ip link add cni0 type veth peer name other");
@@ -214,10 +239,12 @@ fn an_mtu_too_small_for_ipv6_is_refused_and_takes_it_from_nobody() {
 #[test]
 fn a_misspelt_key_is_told_with_the_one_that_was_meant() {
     let node = node();
-    let mut network = network(&node, json!({"isGatway": true, "ipmasq": true, "mine": {"a": 1}}));
+    let mut network = network(&node, json!({"isGatway": true, "ipmasq": true, "mine": {"a": 1}, "ipm": {}}));
     network.config["ipam"]["subent"] = json!("10.0.0.0/8");
     let reply = network.call("ADD", &Pod::new("a"));
-    for (key, meant) in [("isGatway", "isGateway"), ("ipmasq", "ipMasq"), ("ipam.subent", "ipam.subnet")] {
+    for (key, meant) in
+        [("isGatway", "isGateway"), ("ipmasq", "ipMasq"), ("ipm", "ipam"), ("ipam.subent", "ipam.subnet")]
+    {
         assert!(reply.stderr.contains(&format!("{key:?} is not known: is {meant:?} meant?")), "{}", reply.stderr);
     }
     assert!(!reply.stderr.contains("mine"), "{}", reply.stderr);

@@ -101,9 +101,17 @@ impl Source {
     pub fn parse(&self) -> Result<Map, Error> {
         let nodes = match &self.path {
             None => decode(&self.text, "in the configuration (key \"nodes\")")?,
-            Some(path) => decode::<File>(&self.text, &path.display().to_string())?.nodes,
+            Some(path) => decode_file(&self.text, &path.display().to_string())?,
         };
         Map::new(nodes)
+    }
+}
+
+/// A file has the list alone, as a configuration has it, or an object with the list as `nodes`.
+fn decode_file(text: &[u8], place: &str) -> Result<Vec<Node>, Error> {
+    match text.trim_ascii_start().first() {
+        Some(b'[') => decode(text, place),
+        _ => Ok(decode::<File>(text, place)?.nodes),
     }
 }
 
@@ -137,12 +145,14 @@ mod tests {
         let entry = r#"{"name":"a","addresses":["10.0.0.1"],"podCIDRs":["10.1.0.0/24"],"labels":{}}"#;
         #[expect(clippy::disallowed_methods, reason = "a test's own file")]
         let directory = std::env::temp_dir().join(format!("podwire-nodes-{}", std::process::id()));
-        std::fs::write(&directory, format!(r#"{{"kind":"x","nodes":[{entry}]}}"#)).unwrap();
         let inline = read(&format!(r#"{{"name":"n","nodes":[{entry}]}}"#)).unwrap().unwrap();
-        let file = read(&format!(r#"{{"nodes":{directory:?},"nodeName":"a"}}"#)).unwrap().unwrap();
+        for text in [format!(r#"{{"kind":"x","nodes":[{entry}]}}"#), format!("\n [{entry}]")] {
+            std::fs::write(&directory, text).unwrap();
+            let file = read(&format!(r#"{{"nodes":{directory:?},"nodeName":"a"}}"#)).unwrap().unwrap();
+            assert_eq!(inline.source.parse().unwrap(), file.source.parse().unwrap());
+            assert_eq!(file.node_name.as_deref(), Some("a"));
+        }
         std::fs::remove_file(directory).unwrap();
-        assert_eq!(inline.source.parse().unwrap(), file.source.parse().unwrap());
-        assert_eq!(file.node_name.as_deref(), Some("a"));
         assert!(read(r#"{"name":"n","nodes":null}"#).unwrap().is_none());
     }
 

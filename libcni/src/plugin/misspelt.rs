@@ -11,11 +11,14 @@ use super::{About, Kind};
 const COMMON: [&str; 9] =
     ["cniVersion", "name", "type", "args", "capabilities", "runtimeConfig", "prevResult", "ipam", "dns"];
 
-/// Shorter names are near to too many others.
-const SHORTEST: usize = 6;
-
-/// More letters that are wrong, missing, too many or swapped make it another word.
-const MOST_SLIPS: usize = 2;
+/// How many letters may be wrong, missing, too many or swapped in a name of so many letters; more make it another word.
+fn most_slips(letters: usize) -> usize {
+    match letters {
+        0..4 => 0,
+        4..6 => 1,
+        _ => 2,
+    }
+}
 
 /// Each suspicious key, by its path, with what was probably meant. An IPAM plugin is responsible for the keys of `ipam`
 /// alone: the rest is its caller's.
@@ -35,6 +38,6 @@ pub fn suspicious(about: &About, kind: Kind, config: &Map<String, Value>) -> Vec
 
 fn is_near(key: &str, name: &str) -> bool {
     // A key much longer is not looked at: comparing takes as long as both are.
-    let is_comparable = name.len() >= SHORTEST && key.len().abs_diff(name.len()) <= 2 * MOST_SLIPS;
-    key.eq_ignore_ascii_case(name) || is_comparable && strsim::osa_distance(key, name) <= MOST_SLIPS
+    let (most, is_comparable) = (most_slips(name.len()), key.len().abs_diff(name.len()) <= 4);
+    key.eq_ignore_ascii_case(name) || is_comparable && strsim::osa_distance(key, name) <= most
 }

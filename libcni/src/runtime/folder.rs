@@ -26,6 +26,15 @@ pub(super) struct Folder(File);
 
 const DIRECTORY: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
+/// Makes one directory, if it is not there.
+fn make(path: &Path) -> Result<()> {
+    match DirBuilder::new().mode(0o700).create(path) {
+        Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(0o700)),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 impl Folder {
     /// Opens the cache's own directory, which an administrator may have replaced by a link.
     pub(super) fn base(path: &Path) -> Result<Self> {
@@ -44,15 +53,13 @@ impl Folder {
 
     /// Opens a directory that is made (0700), with those above it, if it is not there.
     pub(super) fn create(path: &Path) -> Result<Self> {
-        match DirBuilder::new().mode(0o700).create(path) {
-            Ok(()) => std::fs::set_permissions(path, Permissions::from_mode(0o700))?,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(error) => {
-                let above = path.parent().filter(|above| error.kind() == ErrorKind::NotFound && *above != path);
-                let Some(above) = above else { return Err(error) };
+        match (make(path), path.parent()) {
+            // Once more and not again: a file system may say this of what it will never make (/proc).
+            (Err(error), Some(above)) if error.kind() == ErrorKind::NotFound => {
                 Folder::create(above)?;
-                return Folder::create(path);
+                make(path)?;
             }
+            (made, _) => made?,
         }
         Folder::open(path)
     }

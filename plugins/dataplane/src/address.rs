@@ -143,10 +143,10 @@ impl Address {
             |other: &IpNetwork| self.address.contains(other.network()) && other.prefix() >= self.address.prefix();
         let is_subnet = |other: &IpNetwork| other.prefix() < if other.is_ipv4() { 32 } else { 128 };
         let others = all(kernel, self.at)?;
-        let Some((link, other)) = others.iter().find(|(at, other)| *at != index && is_subnet(other) && within(other))
-        else {
-            return Ok(());
-        };
+        let in_the_way = others.iter().find(|(at, other)| {
+            *at != index && is_subnet(other) && (within(other) || self.address.contains(other.ip()))
+        });
+        let Some((link, other)) = in_the_way else { return self.refuse_anothers_gateway(kernel, index) };
         let links = link::all(kernel, self.at)?;
         let name = links.into_iter().find(|found| found.index == *link).map(|link| link.name).unwrap_or_default();
         Err(Error::NotOurs(format!(
@@ -154,6 +154,20 @@ impl Address {
              off; configure another subnet for the Pods",
             self.address, self.link
         )))
+    }
+
+    /// A part of another link's subnet may be the Pods', but not with what the node's own routes go through.
+    fn refuse_anothers_gateway(&self, kernel: &Kernel, index: u32) -> Result<()> {
+        let routes = route::all(kernel, self.at, self.address.is_ipv4())?;
+        let hops = routes.iter().map(route::next_hop).filter(|(_, link)| *link != Some(index));
+        match hops.filter_map(|(hop, _)| hop).find(|hop| self.address.contains(*hop)) {
+            Some(hop) => Err(Error::NotOurs(format!(
+                "the subnet of {} for interface {:?} contains {hop}, which routes of the node go through: it would be \
+                 cut off; configure another subnet for the Pods",
+                self.address, self.link
+            ))),
+            None => Ok(()),
+        }
     }
 
     fn change(&self, kernel: &Kernel, index: u32, add: bool) -> Result<()> {
