@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 
 use super::series::Node;
-use super::wires::{BRIDGE_BY_HAND, ROUTED_BY_HAND, TIMES, Wire, measure};
+use super::wires::{BRIDGE_BY_HAND, ROUTED_BY_HAND, Wire, measure};
 use super::workload::Workload;
 use super::{Set, map};
 use crate::lab::Netns;
@@ -70,7 +70,7 @@ impl Across {
         let able: Vec<&Set> = sets.iter().filter(|set| self.chain(set, 0).is_some()).collect();
         let mut wires: Vec<_> = able.iter().map(|set| Wire::new(format!("{} by {}", self.name, set.label))).collect();
         wires.push(Wire::new(format!("{} by hand", self.name)));
-        for _ in 0..rounds * TIMES {
+        for _ in 0..rounds {
             for (set, wire) in able.iter().zip(&mut wires) {
                 let (nodes, pods) = ([Node::new(set)?, Node::new(set)?], [Netns::new("pod"), Netns::new("pod")]);
                 join(&nodes[0].netns, &nodes[1].netns)?;

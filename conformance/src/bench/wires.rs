@@ -57,8 +57,7 @@ impl Wire {
 
     /// For people: medians, and of the throughput its quartiles.
     pub fn to_text(&self) -> String {
-        let gigabits = [1, 2, 3].map(|quarters| quantile(&self.gigabits, quarters));
-        let [low, gigabits, high] = gigabits;
+        let [low, gigabits, high] = [1, 2, 3].map(|quarters| quantile(&self.gigabits, quarters));
         let (requests, cpu) = (quantile(&self.requests, 2), quantile(&self.cpu, 2));
         format!(
             "{:<50} {gigabits:>6.2} ({low:>5.2} to {high:>5.2}) Gbit/s {requests:>7.0} requests/s {cpu:>6.3} ns CPU/byte\n",
@@ -81,7 +80,7 @@ pub fn run(workload: &Workload, sets: &[Set; 2], by_hand: &str, rounds: usize) -
     }
     let mut wires: Vec<_> = sets.iter().map(|set| Wire::new(format!("{} by {}", workload.name, set.label))).collect();
     wires.push(Wire::new(format!("{} by hand", workload.name)));
-    for _ in 0..rounds * TIMES {
+    for _ in 0..rounds {
         for (set, wire) in sets.iter().zip(&mut wires) {
             let (node, pods) = (Node::new(set)?, [Netns::new("pod"), Netns::new("pod")]);
             node.wire(&Workload { pods: 2, parallel: 1, check: false, ..workload.clone() }, &pods)?;

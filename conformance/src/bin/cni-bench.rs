@@ -151,10 +151,11 @@ fn measured_wires(cli: &Cli, sets: &[Set; 2]) -> Result<Vec<wires::Wire>, String
     if !cli.config.is_empty() {
         return Ok(measured);
     }
+    let rounds = cli.rounds * wires::TIMES;
     for (workload, by_hand) in workload::wires() {
         if cli.wants(&workload.name) {
             eprintln!("{} …", workload.name);
-            match wires::run(&workload, sets, by_hand, cli.rounds) {
+            match wires::run(&workload, sets, by_hand, rounds) {
                 Ok(wires) => measured.extend(wires),
                 Err(why) => eprintln!("{} is not measured: {why}", workload.name),
             }
@@ -163,7 +164,7 @@ fn measured_wires(cli: &Cli, sets: &[Set; 2]) -> Result<Vec<wires::Wire>, String
     for wire in across::all() {
         if cli.wants(wire.name) {
             eprintln!("{} …", wire.name);
-            match wire.run(sets, cli.rounds) {
+            match wire.run(sets, rounds) {
                 Ok(wires) => measured.extend(wires),
                 Err(why) => eprintln!("{} is not measured: {why}", wire.name),
             }

@@ -31,7 +31,8 @@ fn another_address_of_the_subnet_on_the_bridge_is_refused_or_with_force_replaced
 fn a_subnet_that_would_cut_the_node_off_is_refused() {
     let node = node();
     node.netns.sh("ip link add up0 type veth peer name world0; ip link set world0 up; ip link set up0 up
-        ip addr add 172.30.0.1/24 dev up0; ip route add default via 172.30.0.254");
+        ip addr add 172.30.0.1/24 dev up0; ip route add default via 172.30.0.254
+        ip route add 172.31.0.0/24 via 172.30.0.100 dev up0 onlink");
     let of = |subnet: &str| {
         let mut network = network(&node, json!({"isGateway": true}));
         network.config["ipam"]["ranges"] = json!([[{"subnet": subnet}]]);

@@ -37,7 +37,8 @@ pub fn suspicious(about: &About, kind: Kind, config: &Map<String, Value>) -> Vec
 }
 
 fn is_near(key: &str, name: &str) -> bool {
-    // A key much longer is not looked at: comparing takes as long as both are.
-    let (most, is_comparable) = (most_slips(name.len()), key.len().abs_diff(name.len()) <= 4);
+    let most = most_slips(name.len());
+    // Comparing takes as long as both are: not a key that can't be near by its length alone.
+    let is_comparable = key.len().abs_diff(name.len()) <= most;
     key.eq_ignore_ascii_case(name) || is_comparable && strsim::osa_distance(key, name) <= most
 }

@@ -11,6 +11,7 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::route::RouteFlags;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::error::{Error, Result};
@@ -137,15 +138,12 @@ impl Address {
     }
 
     /// Another interface's subnet must not be this one, or within it: one of the two would be cut off. The other way
-    /// round it is a wider network, out of which this subnet was set aside.
+    /// round it is a wider network, out of which this subnet was set aside, unless the node itself is in that.
     fn refuse_anothers_subnet(&self, kernel: &Kernel, index: u32) -> Result<()> {
-        let within =
-            |other: &IpNetwork| self.address.contains(other.network()) && other.prefix() >= self.address.prefix();
         let is_subnet = |other: &IpNetwork| other.prefix() < if other.is_ipv4() { 32 } else { 128 };
         let others = all(kernel, self.at)?;
-        let in_the_way = others.iter().find(|(at, other)| {
-            *at != index && is_subnet(other) && (within(other) || self.address.contains(other.ip()))
-        });
+        let in_the_way =
+            others.iter().find(|(at, other)| *at != index && is_subnet(other) && self.address.contains(other.ip()));
         let Some((link, other)) = in_the_way else { return self.refuse_anothers_gateway(kernel, index) };
         let links = link::all(kernel, self.at)?;
         let name = links.into_iter().find(|found| found.index == *link).map(|link| link.name).unwrap_or_default();
@@ -156,10 +154,11 @@ impl Address {
         )))
     }
 
-    /// A part of another link's subnet may be the Pods', but not with what the node's own routes go through.
+    /// Nor what the node's own routes go through. A route that says "onlink" relies on no subnet.
     fn refuse_anothers_gateway(&self, kernel: &Kernel, index: u32) -> Result<()> {
         let routes = route::all(kernel, self.at, self.address.is_ipv4())?;
-        let hops = routes.iter().map(route::next_hop).filter(|(_, link)| *link != Some(index));
+        let routes = routes.iter().filter(|route| !route.header.flags.contains(RouteFlags::Onlink));
+        let hops = routes.map(route::next_hop).filter(|(_, link)| *link != Some(index));
         match hops.filter_map(|(hop, _)| hop).find(|hop| self.address.contains(*hop)) {
             Some(hop) => Err(Error::NotOurs(format!(
                 "the subnet of {} for interface {:?} contains {hop}, which routes of the node go through: it would be \

@@ -191,7 +191,7 @@ pub fn dump(
         RouteNetlinkMessage::NewRoute(message) => Some(message),
         _ => None,
     });
-    // A kernel that is not strict (socket(7) of netlink: NETLINK_GET_STRICT_CHK) sends all of them, and who asks may be
+    // A kernel that is not strict (NETLINK_GET_STRICT_CHK of include/uapi/linux/netlink.h) sends all of them, and who asks may be
     // about to remove what it gets.
     let is_asked_for = |route: &RouteMessage| {
         table.is_none_or(|table| table == table_of(route))
