@@ -8,18 +8,18 @@
 //! {"name": "node-0", "addresses": ["10.240.0.4", "fd00:240::4"], "podCIDRs": ["10.244.0.0/24", "fd00:244::/64"]}
 //! ```
 //!
-//! [`Source`] is where the map is, [`Map`] what it says, checked whole, [`Cluster`] the same seen from one of its
+//! [`Source`] is where the map is, [`Map`] what it says, checked whole, [`View`] the same seen from one of its
 //! nodes. All of it is plain data: which addresses the machine has is told by the caller.
 #![warn(missing_docs)]
 
-mod cluster;
+mod view;
 mod error;
 mod map;
 #[cfg(test)]
 mod properties;
 mod source;
 
-pub use cluster::{Cluster, Family};
+pub use view::{Family, View};
 pub use error::Error;
 pub use map::{Map, Node};
 pub use source::{AS_TEXT, Keys, Source};

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use twox_hash::XxHash64;
 
-use crate::cluster::Family;
+use crate::view::Family;
 use crate::error::Error;
 use crate::map::{Map, Node};
 

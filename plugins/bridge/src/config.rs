@@ -2,7 +2,7 @@
 
 use libcni::{About, Dns, Error, Key, Request};
 use serde::Deserialize;
-use verbs::{keys, mac};
+use attach::{keys, mac};
 
 /// The plugin's keys. Numbers that are 0 count as not given, as in the reference.
 #[derive(Debug, Deserialize)]

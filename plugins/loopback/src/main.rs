@@ -5,13 +5,13 @@
 
 use std::process::ExitCode;
 
-use dataplane::link::{self, Link, Up};
-use dataplane::{At, Kernel, Plan, address};
+use kernel::link::{self, Link, Up};
+use kernel::{At, Kernel, Plan, address};
 use libcni::{
     About, Attachment, AttachmentId, CniResult, Error, Interface, IpConfig, Key, Kind, Plugin, Request, code,
 };
 use serde::Deserialize;
-use verbs::told;
+use attach::told;
 
 const LO: &str = "lo";
 
@@ -102,7 +102,7 @@ fn down_again(attachment: &Attachment) {
     }
 }
 
-fn describe(kernel: &Kernel, attachment: &Attachment, lo: Link) -> Result<CniResult, dataplane::Error> {
+fn describe(kernel: &Kernel, attachment: &Attachment, lo: Link) -> Result<CniResult, kernel::Error> {
     let ips = address::on(kernel, At::Pod, lo.index)?;
     let interface = Interface {
         name: lo.name,

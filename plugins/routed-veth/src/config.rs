@@ -2,7 +2,8 @@
 
 use libcni::{About, Dns, Error, Key, Request};
 use serde::Deserialize;
-use verbs::{keys, mac};
+use attach::routed::Shape;
+use attach::{keys, mac};
 
 /// The plugin's keys, those of the node map apart (`nodes::Keys`).
 #[derive(Debug, Default, Deserialize)]
@@ -10,10 +11,16 @@ use verbs::{keys, mac};
 pub struct Config {
     pub mtu: u32,
     pub ip_masq: bool,
+    pub default_route: Option<bool>,
     pub dns: Dns,
 }
 
 impl Config {
+    /// The keys that shape IPAM's answer.
+    pub fn shape(&self) -> Shape<'_> {
+        Shape { mtu: keys::mtu(self.mtu), dns: &self.dns, default_route: self.default_route.unwrap_or(true) }
+    }
+
     /// What must hold beyond types. Nothing has been touched yet.
     pub fn validate(&self, request: &Request) -> Result<(), Error> {
         keys::validate_mtu(self.mtu)?;
@@ -34,6 +41,7 @@ pub const ABOUT: About = About {
         keys::ipam("none: it is needed"),
         keys::MTU,
         Key { name: "ipMasq", default: "false", help: "masquerade what Pods send beyond their subnet or cluster" },
+        keys::DEFAULT_ROUTE,
         keys::NODES,
         keys::NODE_ROUTES,
         keys::NODE_NAME,

@@ -3,8 +3,9 @@
 use libcni::invocation::ifname_fault;
 use libcni::{About, Dns, Error, Key, Request};
 use serde::Deserialize;
-use verbs::cluster::{Network, Overlay, Reach};
-use verbs::{keys, mac};
+use attach::routed::Shape;
+use attach::{keys, mac};
+use cluster::{Overlay, Reach};
 
 /// The plugin's keys, those of the node map apart (`nodes::Keys`).
 #[derive(Debug, Deserialize)]
@@ -17,6 +18,7 @@ pub struct Config {
     pub underlay_device: Option<String>,
     pub direct_routing: bool,
     pub ip_masq: bool,
+    pub default_route: Option<bool>,
     pub dns: Dns,
 }
 
@@ -30,6 +32,7 @@ impl Default for Config {
             underlay_device: None,
             direct_routing: false,
             ip_masq: false,
+            default_route: None,
             dns: Dns::default(),
         }
     }
@@ -37,6 +40,9 @@ impl Default for Config {
 
 /// What comes to a configured device name for an underlay of IPv6.
 const SUFFIX_6: &str = "-6";
+
+/// What the MTU of a Pod's wire has to fit.
+pub const FITS: &str = "the overlay";
 
 /// Has a plugin before this one wired the Pod? Then there are no addresses to ask for. Told by the configuration alone,
 /// so that DEL knows what ADD knew.
@@ -52,11 +58,9 @@ fn is_wired(request: &Request) -> Result<bool, Error> {
 }
 
 impl Config {
-    /// The network, with its node map.
-    pub fn network(&self, request: &Request) -> Result<Network, Error> {
-        let missing =
-            || Error::config("nodes", "missing", "an overlay needs the node map: a list, or the path of a file");
-        Network::read(request, Reach::Overlay(self.overlay()))?.ok_or_else(missing)
+    /// The keys that shape IPAM's answer.
+    pub fn shape(&self) -> Shape<'_> {
+        Shape { mtu: None, dns: &self.dns, default_route: self.default_route.unwrap_or(true) }
     }
 
     fn overlay(&self) -> Overlay {
@@ -83,6 +87,10 @@ impl Config {
             return Err(Error::config("port", self.port, "a UDP port is from 1 to 65535"));
         }
         self.validate_names()?;
+        if !nodes::Keys::are_in(&request.config) {
+            let why = "an overlay needs the node map: a list, or the path of a file";
+            return Err(Error::config("nodes", "missing", why));
+        }
         let has_prev_result = request.config.object.get("prevResult").is_some_and(|result| !result.is_null());
         let needs_prev_result = request.invocation.command == libcni::Command::Add;
         if needs_prev_result && is_chained(request) && !has_prev_result {
@@ -154,6 +162,7 @@ pub const ABOUT: About = About {
             default: "none: after bridge or routed-veth",
             help: "first in a chain: the IPAM plugin and its keys; the Pod is wired as routed-veth does",
         },
+        keys::DEFAULT_ROUTE,
         keys::DNS,
         mac::args_key(mac::BY_ADDRESS),
         mac::runtime_key(mac::BY_ADDRESS),
