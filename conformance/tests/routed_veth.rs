@@ -188,6 +188,8 @@ fn settings_change_where_the_wire_needs_it_and_nowhere_else() {
             // What has no address of IPv6 sends none.
             expected.push("ipv6/conf/IF/disable_ipv6 = 1");
         } else {
+            // The link-local address is of use at once.
+            expected.push("ipv6/conf/IF/accept_dad = 0");
             // A router that listens to router advertisements goes on listening.
             expected.push("ipv6/conf/lo/accept_ra = 2");
             expected.push("ipv6/conf/up0/accept_ra = 2");

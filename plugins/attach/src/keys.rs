@@ -1,6 +1,6 @@
 //! Configuration keys that several plugins have with one meaning: what `--help` says of them, and what they ask for.
 
-use libcni::{Error, IpConfig, Key, Request};
+use libcni::{CniResult, Error, IpConfig, Key, Request, code};
 use serde::Deserialize;
 
 use cluster::Reach;
@@ -10,6 +10,42 @@ pub const DNS: Key = Key { name: "dns", default: "what IPAM says", help: "name r
 
 /// `mtu` of a wire.
 pub const MTU: Key = Key { name: "mtu", default: "the kernel's, 1500", help: "MTU of the Pod's interface, in bytes" };
+
+/// `ipMasqBackend`.
+pub const MASQUERADE_BACKEND: Key =
+    Key { name: "ipMasqBackend", default: "\"nftables\"", help: "how; nothing else is supported" };
+
+/// Is `ipMasqBackend` one that is supported? Code 7 if not.
+pub fn validate_masquerade_backend(backend: Option<&str>) -> Result<(), Error> {
+    match backend {
+        None | Some("" | "nftables") => Ok(()),
+        Some("iptables") => Err(Error::config(
+            "ipMasqBackend",
+            "\"iptables\"",
+            "this plugin masquerades with nftables and executes no iptables; remove the key, or write \"nftables\"",
+        )),
+        Some(other) => Err(Error::config("ipMasqBackend", format!("{other:?}"), "the only one is \"nftables\"")),
+    }
+}
+
+/// Code 7 without an IPAM plugin; `why` says what the plugin does with addresses.
+pub fn require_ipam(request: &Request, why: &str) -> Result<(), Error> {
+    match request.config.ipam_type() {
+        Some(_) => Ok(()),
+        None => {
+            let why = format!("{why}, and needs an IPAM plugin that gives them: host-local, for example");
+            Err(Error::config("ipam.type", "missing", why))
+        }
+    }
+}
+
+/// Code 102 if IPAM gave no address to a wire that is made of addresses.
+pub fn require_addresses(from_ipam: &CniResult) -> Result<(), Error> {
+    match from_ipam.ips.is_empty() {
+        true => Err(Error::new(code::PLUGIN_FAILED, "delegate failed", "IPAM gave no address")),
+        false => Ok(()),
+    }
+}
 
 /// `defaultRoute` of a routed wire.
 pub const DEFAULT_ROUTE: Key = Key {

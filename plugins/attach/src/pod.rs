@@ -3,6 +3,9 @@
 //! In this order: settings before anything is on the link, addresses before it goes up (then the kernel announces them
 //! to the neighbors, for `arp_notify` and `ndisc_notify` are set), routes last, for they need a link that is up.
 
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
 use kernel::address::{Address, Others};
 use kernel::link::Up;
 use kernel::route::{Options, Route};
@@ -44,6 +47,11 @@ impl PodInterface<'_> {
             plan.owned(self.address(ip));
         }
         plan.owned(Up { at: At::Pod, name: self.name.to_owned() });
+        self.plan_routes(plan, result);
+    }
+
+    /// The result's routes. The interface is up by then.
+    pub fn plan_routes(&self, plan: &mut Plan, result: &CniResult) {
         for route in &result.routes {
             plan.owned(self.route(route, result));
         }
@@ -55,6 +63,7 @@ impl PodInterface<'_> {
             link: self.name.to_owned(),
             address: ip.address,
             detect_duplicates: self.detect_duplicates,
+            prefix_route: true,
             neighbors: Others::Keep,
         }
     }
@@ -69,6 +78,14 @@ impl PodInterface<'_> {
             on_link: false,
             options: options(route),
         }
+    }
+}
+
+/// The first address of a subnet, by custom its gateway.
+pub fn first_of_subnet(subnet: IpNetwork) -> Option<IpAddr> {
+    match subnet {
+        IpNetwork::V4(subnet) => subnet.nth(1).map(IpAddr::V4),
+        IpNetwork::V6(subnet) => Some(IpAddr::from((subnet.network().to_bits() + 1).to_be_bytes())),
     }
 }
 
@@ -93,7 +110,7 @@ pub(crate) fn options(route: &ResultRoute) -> Options {
 }
 
 /// A route without a next hop goes to the gateway of the address of its family (spec section 5, `gw`).
-fn gateway_of(route: &ResultRoute, result: &CniResult) -> Option<std::net::IpAddr> {
+fn gateway_of(route: &ResultRoute, result: &CniResult) -> Option<IpAddr> {
     let mut same_family = result.ips.iter().filter(|ip| ip.address.is_ipv4() == route.dst.is_ipv4());
     same_family.find_map(|ip| ip.gateway)
 }

@@ -18,7 +18,7 @@ use kernel::route::{self, Options, Route};
 use kernel::sysctl::{Forwarding, Setting, Sysctls};
 use kernel::veth::Veth;
 use kernel::{At, Kernel, Mac, Plan};
-use libcni::{CniResult, Dns, Error, IpConfig, Route as ResultRoute, code};
+use libcni::{CniResult, Dns, Error, IpConfig, Route as ResultRoute};
 
 use crate::error::told;
 use crate::keys;
@@ -44,11 +44,9 @@ pub struct Shape<'a> {
 }
 
 /// IPAM's answer as the Pod gets it: each address alone, every route to the node, and default routes where the Pod needs
-/// them. Code 102 of IPAM's if there is no address.
+/// them.
 pub fn complete(shape: Shape, kernel: &Kernel, from_ipam: CniResult) -> Result<CniResult, Error> {
-    if from_ipam.ips.is_empty() {
-        return Err(Error::new(code::PLUGIN_FAILED, "delegate failed", "IPAM gave no address"));
-    }
+    keys::require_addresses(&from_ipam)?;
     keys::validate_mtu_for(shape.mtu, &from_ipam.ips)?;
     let mut defaults = Vec::new();
     for ipv4 in [true, false] {
@@ -106,11 +104,7 @@ pub fn owned<C>(wiring: &Wiring<C>) -> Vec<Box<dyn Owned>> {
 /// Everything that the wire needs, in the order in which it depends on one another. The Pod's end goes up when both ends
 /// have their settings, for before that neither sends nor receives anything.
 pub fn plan<C>(wiring: &Wiring<C>, plan: &mut Plan) {
-    let advice = "";
-    plan.shared(Forwarding { ipv4: wiring.has(true), ipv6: wiring.has(false), advice });
-    plan.owned(host_settings(wiring));
-    // The Pod may change its own settings as it likes.
-    plan.owned(pod_settings(wiring)).unchecked();
+    plan_settings(wiring, plan);
     let (host, pod) = (&wiring.host, &wiring.pod);
     for ip in &wiring.addresses.ips {
         plan.owned(address(ip, &pod.name));
@@ -128,6 +122,14 @@ pub fn plan<C>(wiring: &Wiring<C>, plan: &mut Plan) {
     }
 }
 
+/// Forwarding, and the settings of both ends.
+pub fn plan_settings<C>(wiring: &Wiring<C>, plan: &mut Plan) {
+    plan.shared(Forwarding { ipv4: wiring.has(true), ipv6: wiring.has(false), advice: "" });
+    plan.owned(host_settings(wiring));
+    // The Pod may change its own settings as it likes.
+    plan.owned(pod_settings(wiring)).unchecked();
+}
+
 /// What comes out of a Pod must come from its address, and configures nothing on the node.
 fn host_settings<C>(wiring: &Wiring<C>) -> Sysctls {
     let ipv4 = |key: &str| format!("net/ipv4/conf/{}/{key}", wiring.host.name);
@@ -139,11 +141,14 @@ fn host_settings<C>(wiring: &Wiring<C>) -> Sysctls {
         Setting::if_there(ipv6("accept_ra"), "0"),
         Setting::if_there(ipv6("accept_redirects"), "0"),
     ];
-    // A Pod without an IPv6 address needs no IPv6 on its wire.
-    settings.push(match wiring.has(false) {
-        true => Setting::new(ipv6("disable_ipv6"), "0"),
-        false => Setting::if_there(ipv6("disable_ipv6"), "1"),
-    });
+    if wiring.has(false) {
+        settings.push(Setting::new(ipv6("disable_ipv6"), "0"));
+        // While the kernel looks for a duplicate of the node's link-local address, the node can't ask for neighbors.
+        settings.push(Setting::if_there(ipv6("accept_dad"), "0"));
+    } else {
+        // A Pod without an IPv6 address needs no IPv6 on its wire.
+        settings.push(Setting::if_there(ipv6("disable_ipv6"), "1"));
+    }
     Sysctls { at: At::Host, settings }
 }
 
@@ -166,6 +171,7 @@ fn address(ip: &IpConfig, link: &str) -> Address {
         link: link.to_owned(),
         address: ip.address,
         detect_duplicates: false,
+        prefix_route: true,
         neighbors: Others::Keep,
     }
 }

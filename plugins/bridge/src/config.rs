@@ -92,7 +92,7 @@ impl Config {
         }
         keys::validate_mtu(self.mtu)?;
         keys::validate_node_routes(request)?;
-        self.validate_masquerade()?;
+        keys::validate_masquerade_backend(self.ip_masq_backend.as_deref())?;
         self.validate_vlans()?;
         let has_ipam = request.config.ipam_type().is_some();
         if self.disable_container_interface && has_ipam {
@@ -113,18 +113,6 @@ impl Config {
             return Err(Error::config("ipam.type", "missing", "which IPAM plugin? host-local, for example"));
         }
         mac::requested(request).map(drop)
-    }
-
-    fn validate_masquerade(&self) -> Result<(), Error> {
-        match self.ip_masq_backend.as_deref() {
-            None | Some("" | "nftables") => Ok(()),
-            Some("iptables") => Err(Error::config(
-                "ipMasqBackend",
-                "\"iptables\"",
-                "this plugin masquerades with nftables and executes no iptables; remove the key, or write \"nftables\"",
-            )),
-            Some(other) => Err(Error::config("ipMasqBackend", format!("{other:?}"), "the only one is \"nftables\"")),
-        }
     }
 
     fn validate_vlans(&self) -> Result<(), Error> {
@@ -186,7 +174,7 @@ pub const ABOUT: About = About {
         Key { name: "isDefaultGateway", default: "false", help: "isGateway, and it is the Pods' default route" },
         Key { name: "forceAddress", default: "false", help: "replace another address of the subnet on the bridge" },
         Key { name: "ipMasq", default: "false", help: "masquerade what Pods send beyond their subnet" },
-        Key { name: "ipMasqBackend", default: "\"nftables\"", help: "how; nothing else is supported" },
+        keys::MASQUERADE_BACKEND,
         keys::MTU,
         Key { name: "hairpinMode", default: "false", help: "let a Pod reach itself through the bridge" },
         Key { name: "promiscMode", default: "false", help: "set the bridge to promiscuous mode" },

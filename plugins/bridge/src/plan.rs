@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use attach::kinds::Owned;
 use attach::kinds::addresscheck::{AddressCheck, link_local};
 use attach::kinds::spoofcheck::SpoofCheck;
-use attach::pod::PodInterface;
+use attach::pod::{PodInterface, first_of_subnet};
 use attach::wire::{WirePlugin, Wiring};
 use attach::{keys, told};
 use cluster::Reach;
@@ -143,7 +143,7 @@ fn plan_gateways(wiring: &Wiring<Config>, plan: &mut Plan) {
     };
     for ip in &wiring.addresses.ips {
         let Some(address) = ip.gateway.and_then(|gateway| with_prefix(gateway, ip.address)) else { continue };
-        plan.shared(Address { at: At::Host, link: link.clone(), address, detect_duplicates: false, neighbors });
+        plan.shared(Address { at: At::Host, link: link.clone(), address, detect_duplicates: false, prefix_route: true, neighbors });
         plan.shared(NoStaleNeighbor { link: link.clone(), ip: ip.address.ip() });
     }
 }
@@ -162,7 +162,7 @@ fn complete(config: &Config, mut addresses: CniResult) -> Result<CniResult, Erro
     keys::validate_mtu_for(keys::mtu(config.mtu), &addresses.ips)?;
     if config.has_gateway() {
         for ip in &mut addresses.ips {
-            ip.gateway = ip.gateway.or_else(|| first_address(ip.address));
+            ip.gateway = ip.gateway.or_else(|| first_of_subnet(ip.address));
             if let Some(gateway) = ip.gateway.filter(|gateway| !ip.address.contains(*gateway)) {
                 let why = format!(
                     "outside of the Pod's subnet {}; with isGateway the node takes this address on the bridge",
@@ -192,13 +192,6 @@ fn add_default_route(addresses: &mut CniResult, ipv4: bool, gateway: Option<IpAd
             let any = if ipv4 { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
             addresses.routes.extend(IpNetwork::new(any, 0).ok().map(|dst| Route::new(dst, gateway)));
         }
-    }
-}
-
-fn first_address(network: IpNetwork) -> Option<IpAddr> {
-    match network {
-        IpNetwork::V4(network) => network.nth(1).map(IpAddr::V4),
-        IpNetwork::V6(network) => Some(IpAddr::from((network.network().to_bits() + 1).to_be_bytes())),
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Address {
     /// IPv6: wait for duplicate address detection, as the kernel does by default? It takes a second, and an address
     /// that IPAM gave out once needs none.
     pub detect_duplicates: bool,
+    /// Let the kernel add a route to the address's subnet out of that link, as it does by default?
+    pub prefix_route: bool,
     /// What to do about other addresses of the same subnet on that link.
     pub neighbors: Others,
 }
@@ -183,7 +185,7 @@ impl Address {
     }
 
     fn message(&self, index: u32) -> AddressMessage {
-        let mut message = AddressMessage::default();
+        let (mut message, mut flags) = (AddressMessage::default(), AddressFlags::empty());
         message.header.index = index;
         message.header.prefix_len = self.address.prefix();
         message.attributes.push(AddressAttribute::Local(self.address.ip()));
@@ -199,9 +201,15 @@ impl Address {
                 message.header.family = AddressFamily::Inet6;
                 if !self.detect_duplicates {
                     message.header.flags = AddressHeaderFlags::Nodad;
-                    message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+                    flags |= AddressFlags::Nodad;
                 }
             }
+        }
+        if !self.prefix_route {
+            flags |= AddressFlags::Noprefixroute;
+        }
+        if !flags.is_empty() {
+            message.attributes.push(AddressAttribute::Flags(flags));
         }
         message
     }

@@ -278,6 +278,7 @@ impl Vxlan {
             link: self.name.clone(),
             address: ip.into(),
             detect_duplicates: false,
+            prefix_route: true,
             neighbors: Others::Keep,
         }
     }

@@ -24,10 +24,7 @@ impl Config {
     /// What must hold beyond types. Nothing has been touched yet.
     pub fn validate(&self, request: &Request) -> Result<(), Error> {
         keys::validate_mtu(self.mtu)?;
-        if request.config.ipam_type().is_none() {
-            let why = "routed-veth routes addresses, and needs an IPAM plugin that gives them: host-local, for example";
-            return Err(Error::config("ipam.type", "missing", why));
-        }
+        keys::require_ipam(request, "routed-veth routes addresses")?;
         keys::validate_node_routes(request)?;
         mac::requested(request).map(drop)
     }
