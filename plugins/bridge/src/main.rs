@@ -33,7 +33,6 @@ impl Plugin for Bridge {
 
     const ABOUT: About = config::ABOUT;
     const KIND: Kind = Kind::Interface;
-    const AS_TEXT: &'static [&'static str] = cluster::AS_TEXT;
     const OPERATOR: Option<Operator> =
         Some(cluster::operator(|request| cluster::sync_command(request, &keys::reach_by_node_routes)));
 
@@ -45,7 +44,7 @@ impl Plugin for Bridge {
         let kernel = wire::kernel(attachment)?;
         wire::refuse_second(&kernel, request, &attachment.id)?;
         plan::leave_ipv6_alone(&config, &kernel)?;
-        let network = keys::network_by_node_routes(request)?;
+        let network = config.nodes.network(request)?;
         let followed = network.map(|network| network.follow(&kernel, config.ip_masq)).transpose()?;
         let followed = followed.unwrap_or_default();
         let ipam = Ipam::of(request, &followed.pod_cidrs)?;
@@ -67,7 +66,7 @@ impl Plugin for Bridge {
     fn check(request: &Request, config: Config, attachment: &Attachment) -> Result<(), Error> {
         let expected = check::expected(request, attachment, &config.bridge)?;
         let kernel = wire::kernel(attachment)?;
-        let inside = keys::network_by_node_routes(request)?.map(|network| network.check(&kernel)).transpose()?;
+        let inside = config.nodes.network(request)?.map(|network| network.check(&kernel)).transpose()?;
         let inside = inside.and_then(|followed| followed.inside).filter(|_| config.ip_masq);
         Wiring::expected(request, &config, attachment, &expected, inside)?.check_plan().check(&kernel).map_err(told)?;
         expected.check_links(&kernel)?;
@@ -88,7 +87,7 @@ impl Plugin for Bridge {
         if config.has_gateway() {
             status::warn_of_dropped_forwarding(&kernel);
         }
-        if let Some(network) = keys::network_by_node_routes(request).map_err(cluster::limited)? {
+        if let Some(network) = config.nodes.network(request).map_err(cluster::limited)? {
             network.status(&kernel)?;
         }
         ipam::status(request)

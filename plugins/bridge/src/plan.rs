@@ -17,7 +17,7 @@ use ipnetwork::IpNetwork;
 use libcni::{Attachment, CniResult, Error, Interface, Request, Route};
 use verbs::check::Expected;
 use verbs::pod::PodInterface;
-use verbs::{keys, mac, told, wire};
+use verbs::{keys, told, wire};
 
 use crate::config::Config;
 
@@ -205,7 +205,7 @@ impl<'a> Wiring<'a> {
 
 /// The pair of an attachment that is to be made, labelled with as much as is known before IPAM has answered.
 pub fn pair(request: &Request, config: &Config, attachment: &Attachment) -> Result<Veth, Error> {
-    let pod_mac = wire::pod_mac(mac::requested(request)?);
+    let pod_mac = wire::pod_mac(config.wire.mac.requested(&request.invocation)?);
     let host = End { name: wire::owner(request, &attachment.id).host_end(), mac: Mac::random() };
     let pod = End { name: attachment.id.ifname.clone(), mac: pod_mac };
     Ok(pair_of(request, config, attachment, host, pod))
@@ -279,8 +279,8 @@ fn complete(config: &Config, addresses: &mut CniResult) -> Result<(), Error> {
             add_default_route(addresses, ip.address.is_ipv4(), ip.gateway);
         }
     }
-    if !config.dns.is_empty() {
-        addresses.dns = config.dns.clone();
+    if !config.wire.dns.is_empty() {
+        addresses.dns = config.wire.dns.clone();
     }
     Ok(())
 }

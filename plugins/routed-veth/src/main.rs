@@ -14,7 +14,7 @@ use libcni::{About, Attachment, AttachmentId, CniResult, Command, Error, Kind, P
 use verbs::cluster::{self, Network};
 use verbs::ipam::{self, Ipam};
 use verbs::routed::{self, Wiring};
-use verbs::{check, keys, mac, removal, status, told, wire};
+use verbs::{check, keys, removal, status, told, wire};
 
 use crate::config::Config;
 
@@ -29,7 +29,6 @@ impl Plugin for RoutedVeth {
 
     const ABOUT: About = config::ABOUT;
     const KIND: Kind = Kind::Interface;
-    const AS_TEXT: &'static [&'static str] = cluster::AS_TEXT;
     const OPERATOR: Option<Operator> =
         Some(cluster::operator(|request| cluster::sync_command(request, &keys::reach_by_node_routes)));
 
@@ -38,7 +37,7 @@ impl Plugin for RoutedVeth {
     }
 
     fn add(request: &Request, config: Config, attachment: &Attachment) -> Result<CniResult, Error> {
-        let network = keys::network_by_node_routes(request)?;
+        let network = config.nodes.network(request)?;
         let kernel = wire::kernel(attachment)?;
         wire::refuse_second(&kernel, request, &attachment.id)?;
         let followed = network.map(|network| network.follow(&kernel, config.ip_masq)).transpose()?;
@@ -49,18 +48,18 @@ impl Plugin for RoutedVeth {
             mtu: keys::mtu(config.mtu),
             masquerade: config.ip_masq,
             inside: followed.inside,
-            dns: config.dns,
-            mac: mac::requested(request)?,
+            dns: config.wire.dns,
+            mac: config.wire.mac.requested(&request.invocation)?,
         };
         let wired = Wiring::new(request, attachment, addresses, wish)
             .and_then(|wiring| routed::wire(wiring, &kernel, request.config.prev_result()?.unwrap_or_default()));
         wired.map_err(|error| ipam.give_back(removal::undo_anew(request, attachment, error)))
     }
 
-    fn check(request: &Request, _config: Config, attachment: &Attachment) -> Result<(), Error> {
+    fn check(request: &Request, config: Config, attachment: &Attachment) -> Result<(), Error> {
         let expected = check::expected(request, attachment, "")?;
         let kernel = wire::kernel(attachment)?;
-        let followed = keys::network_by_node_routes(request)?.map(|network| network.check(&kernel)).transpose()?;
+        let followed = config.nodes.network(request)?.map(|network| network.check(&kernel)).transpose()?;
         let inside = followed.and_then(|followed| followed.inside);
         let wiring = Wiring::expected(request, attachment, &kernel, &expected, inside)?;
         wiring.check_plan().check(&kernel).map_err(told)?;
@@ -76,9 +75,9 @@ impl Plugin for RoutedVeth {
         removal::gc_and(request, valid, &|kernel| Network::sync_if_any(request, &keys::reach_by_node_routes, kernel))
     }
 
-    fn status(request: &Request, _config: Config) -> Result<(), Error> {
+    fn status(request: &Request, config: Config) -> Result<(), Error> {
         let kernel = Kernel::open().map_err(|error| ipam::unavailable(told(error)))?;
-        if let Some(network) = keys::network_by_node_routes(request).map_err(cluster::limited)? {
+        if let Some(network) = config.nodes.network(request).map_err(cluster::limited)? {
             network.status(&kernel)?;
         }
         status::warn_of_dropped_forwarding(&kernel);

@@ -21,8 +21,7 @@ use dataplane::{Kernel, Object, link, vxlan};
 use ipnetwork::IpNetwork;
 use libcni::plugin::Operator;
 use libcni::{Error, Interface, Request, code};
-pub use nodes::AS_TEXT;
-use nodes::{Cluster, Keys};
+use nodes::{Cluster, Keys, MapKeys};
 
 use self::wanted::{Facts, Wanted};
 use crate::error::told;
@@ -77,12 +76,20 @@ pub struct Followed {
 }
 
 impl Network {
-    /// Reads the map of the request's network, its text only; `None` if the configuration has no `nodes`.
+    /// Opens the map of the request's network, its text only; `None` if the configuration has no `nodes`.
+    pub fn open(request: &Request, keys: &MapKeys, reach: Reach) -> Result<Option<Self>, Error> {
+        Ok(keys.open(&request.config)?.map(|keys| Network::new(request, keys, reach)))
+    }
+
+    /// The same for GC and `--sync`, which have no typed configuration.
     pub fn read(request: &Request, reach: Reach) -> Result<Option<Self>, Error> {
-        let Some(keys) = Keys::read(&request.config)? else { return Ok(None) };
+        Ok(Keys::read(&request.config)?.map(|keys| Network::new(request, keys, reach)))
+    }
+
+    fn new(request: &Request, keys: Keys, reach: Reach) -> Self {
         let tag = NetworkTag::new(&request.config.name).of_cluster(matches!(reach, Reach::Overlay(_)));
         let witness = Witness { network: tag, digest: digest(&keys, &reach) };
-        Ok(Some(Network { keys, tag, reach, witness }))
+        Network { keys, tag, reach, witness }
     }
 
     /// GC: [`sync`](Network::sync), if the configuration has a map. `reach` reads the configuration only as far as that needs.

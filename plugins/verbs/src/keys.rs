@@ -1,35 +1,80 @@
-//! Configuration keys that several plugins have with one meaning: what `--help` says of them, and what they ask for.
+//! Groups of configuration keys that several plugins have with one meaning, and what they ask for.
 
-use libcni::{Error, IpConfig, Key, Request};
-use serde::Deserialize;
+use libcni::keys::{At, KeyType, Shape, Shaped};
+use libcni::{Configuration, Dns, Error, IpConfig, Request};
+use nodes::MapKeys;
+use serde_json::Value;
 
 use crate::cluster::{Network, Reach};
+use crate::mac::MacKeys;
 
-/// `dns`.
-pub const DNS: Key = Key { name: "dns", default: "what IPAM says", help: "name resolution, handed to the runtime" };
-
-/// `mtu` of a wire.
-pub const MTU: Key = Key { name: "mtu", default: "the kernel's, 1500", help: "MTU of the Pod's interface, in bytes" };
-
-/// `ipam` of a wire; `default` says what there is without it.
-pub const fn ipam(default: &'static str) -> Key {
-    Key { name: "ipam", default, help: "the IPAM plugin and its keys: {\"type\": \"host-local\", …}" }
+/// The keys of every plugin that wires a Pod.
+#[derive(Debug, Configuration)]
+pub struct WireKeys {
+    /// The IPAM plugin and its keys: {"type": "host-local", …}.
+    #[key(name = "ipam")]
+    _ipam: Section,
+    /// Name resolution, handed to the runtime.
+    #[key(shown = "what IPAM says")]
+    pub dns: Dns,
+    /// `args.cni.mac` and `runtimeConfig.mac`.
+    #[key(flatten)]
+    pub mac: MacKeys,
 }
 
-/// `nodes`, where a network may do without.
-pub const NODES: Key = Key {
-    name: "nodes",
-    default: "none: one node",
-    help: "the node map: a list, or the path of a file with one; ranges of host-local come from it",
-};
+/// `ipam`, which is for the IPAM plugin to read: see [`Config::ipam_type`](libcni::Config::ipam_type).
+#[derive(Debug, Default)]
+struct Section;
 
-/// `nodeName`.
-pub const NODE_NAME: Key =
-    Key { name: "nodeName", default: "by the machine's addresses", help: "which node of the map this is" };
+impl Shaped for Section {
+    fn shape() -> Shape {
+        Shape::Object(Default::default())
+    }
+}
 
-/// `nodeRoutes`.
-pub const NODE_ROUTES: Key =
-    Key { name: "nodeRoutes", default: "true", help: "routes to other nodes' Pod CIDRs; false: routers have them" };
+impl KeyType for Section {
+    fn read(_: &Value, _: &At<'_>) -> Result<Self, Error> {
+        Ok(Section)
+    }
+}
+
+/// The keys of a network whose nodes route to each other's Pods: those of the node map, and `nodeRoutes`.
+#[derive(Debug, Configuration)]
+pub struct NodeRouteKeys {
+    /// `nodes`, `nodeName`.
+    #[key(flatten)]
+    pub map: MapKeys,
+    /// Routes to other nodes' Pod CIDRs; false: routers have them.
+    #[key(shown = "true")]
+    node_routes: Option<bool>,
+}
+
+impl NodeRouteKeys {
+    /// How other nodes' Pods are reached.
+    pub fn reach(&self) -> Reach {
+        if self.node_routes.unwrap_or(true) { Reach::NodeRoutes } else { Reach::Routers }
+    }
+
+    /// `nodeRoutes` without `nodes` would be read and ignored: code 7.
+    pub fn validate(&self) -> Result<(), Error> {
+        match self.node_routes {
+            Some(_) if !self.map.are_given() => {
+                Err(Error::config("nodeRoutes", "given", "has no effect without nodes"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The network's node map, if it has one.
+    pub fn network(&self, request: &Request) -> Result<Option<Network>, Error> {
+        Network::open(request, &self.map, self.reach())
+    }
+}
+
+/// How other nodes' Pods are reached, for GC and `--sync`: nothing but these keys is read, whatever else the configuration has become.
+pub fn reach_by_node_routes(request: &Request) -> Result<Reach, Error> {
+    request.config.read::<NodeRouteKeys>().map(|keys| keys.reach())
+}
 
 /// The MTU asked for by `mtu`, in bytes; 0 counts as not given.
 pub fn mtu(configured: u32) -> Option<u32> {
@@ -57,31 +102,4 @@ pub fn validate_mtu_for(mtu: Option<u32>, ips: &[IpConfig]) -> Result<(), Error>
         }
         _ => Ok(()),
     }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct NodeRoutes {
-    node_routes: Option<bool>,
-}
-
-/// How other nodes' Pods are reached, as `nodeRoutes` says. Nothing else is read: GC has to know it whatever else the
-/// configuration has become.
-pub fn reach_by_node_routes(request: &Request) -> Result<Reach, Error> {
-    let NodeRoutes { node_routes } = request.config.parse()?;
-    Ok(if node_routes.unwrap_or(true) { Reach::NodeRoutes } else { Reach::Routers })
-}
-
-/// `nodeRoutes` without `nodes` would be read and ignored: code 7.
-pub fn validate_node_routes(request: &Request) -> Result<(), Error> {
-    let NodeRoutes { node_routes } = request.config.parse()?;
-    if node_routes.is_some() && !nodes::Keys::are_in(&request.config) {
-        return Err(Error::config("nodeRoutes", "given", "says something only together with nodes"));
-    }
-    Ok(())
-}
-
-/// The network's node map, if it has one, of a plugin with `nodeRoutes`.
-pub fn network_by_node_routes(request: &Request) -> Result<Option<Network>, Error> {
-    Network::read(request, reach_by_node_routes(request)?)
 }

@@ -82,8 +82,8 @@ pub fn add(
     let adjusted = masqueraded.and_then(|()| tell_mtus(kernel, &mut result));
     adjusted.inspect_err(|_| undo(request, attachment, &wire))?;
     result.interfaces.extend(overlay);
-    if !config.dns.is_empty() {
-        result.dns = config.dns.clone();
+    if !config.wire.dns.is_empty() {
+        result.dns = config.wire.dns.clone();
     }
     Ok(result)
 }

@@ -15,7 +15,7 @@ use libcni::{About, Attachment, AttachmentId, CniResult, Command, Error, Kind, P
 use verbs::cluster::{self, Network};
 use verbs::ipam::{self, Ipam};
 use verbs::routed::{self, Wiring};
-use verbs::{check, mac, removal, status, told, wire};
+use verbs::{check, removal, status, told, wire};
 
 use crate::config::Config;
 
@@ -30,7 +30,6 @@ impl Plugin for VxlanOverlay {
 
     const ABOUT: About = config::ABOUT;
     const KIND: Kind = Kind::Interface;
-    const AS_TEXT: &'static [&'static str] = cluster::AS_TEXT;
     const OPERATOR: Option<Operator> =
         Some(cluster::operator(|request| cluster::sync_command(request, &config::reach)));
 
@@ -98,8 +97,8 @@ fn add_first(
         mtu: followed.mtu,
         masquerade: config.ip_masq,
         inside: followed.inside,
-        dns: config.dns,
-        mac: mac::requested(request)?,
+        dns: config.wire.dns,
+        mac: config.wire.mac.requested(&request.invocation)?,
     };
     let wired = Wiring::new(request, attachment, addresses, wish)
         .and_then(|wiring| routed::wire(wiring, kernel, request.config.prev_result()?.unwrap_or_default()));
