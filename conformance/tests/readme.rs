@@ -1,9 +1,12 @@
-//! README.md says what the plugins say: their keys as `--help` has them, and every error code of ours.
+//! README.md says what the plugins say: their keys as `--markdown` has them, and every error code of ours. Whatever a plugin
+//! prints about its keys, it is the same keys.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use conformance::lab::bin_dir;
+use serde_json::Value;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -28,26 +31,18 @@ fn plugins() -> Vec<String> {
     names
 }
 
-/// The keys of `plugin --help` as the table that README has to hold.
-fn table(plugin: &str) -> String {
-    let output = Command::new(bin_dir().join(plugin)).arg("--help").output().expect("build the workspace first");
-    let help = String::from_utf8(output.stdout).unwrap();
-    let keys = help.split("\nConfiguration:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let mut table = "| Key | Default | What it does |\n|---|---|---|\n".to_owned();
-    for line in keys.lines() {
-        let (key, rest) = line.trim().split_once(' ').unwrap();
-        let (words, default) = rest.trim().rsplit_once(" [default: ").unwrap();
-        let default = default.strip_suffix(']').unwrap();
-        table += &format!("| `{key}` | {} | {} |\n", default.replace('|', "\\|"), words.replace('|', "\\|"));
-    }
-    table
+/// What `plugin option` prints.
+fn printed(plugin: &str, option: &str) -> String {
+    let output = Command::new(bin_dir().join(plugin)).arg(option).output().expect("build the workspace first");
+    assert!(output.status.success(), "{plugin} {option}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
-fn the_readme_has_every_plugins_keys_as_its_help_has_them() {
+fn the_readme_has_every_plugins_keys_as_its_table_has_them() {
     let readme = read("README.md");
     for plugin in plugins() {
-        let table = table(&plugin);
+        let table = printed(&plugin, "--markdown");
         let section = readme.split(&format!("\n### {plugin}\n")).nth(1);
         let section = section.unwrap_or_else(|| panic!("README.md has no section \"### {plugin}\""));
         let section = section.split("\n### ").next().unwrap();
@@ -55,19 +50,88 @@ fn the_readme_has_every_plugins_keys_as_its_help_has_them() {
     }
 }
 
+/// A key's path, with what it does and its default.
+type Keys = BTreeMap<String, (String, String)>;
+
+fn keys_of_table(text: &str) -> Keys {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |")).map(|row| {
+        let row = row.replace("\\|", "\u{0}");
+        let cells: Vec<String> = row.split(" | ").map(|cell| cell.replace('\u{0}', "|")).collect();
+        (cells[0].trim_end_matches('`').to_owned(), (cells[2].clone(), cells[1].clone()))
+    });
+    rows.collect()
+}
+
+fn keys_of_help(text: &str) -> Keys {
+    let keys = text.split("\nConfiguration:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let rows = keys.lines().filter_map(|line| {
+        let (words, default) = line.trim().rsplit_once(" [default: ")?;
+        let (key, words) = words.split_once(' ').unwrap();
+        Some((key.to_owned(), (words.trim().to_owned(), default.trim_end_matches(']').to_owned())))
+    });
+    rows.map(|(key, (words, default))| (key, (words, if default == "[" { "[]".to_owned() } else { default }))).collect()
+}
+
+/// What it does is a sentence there.
+fn keys_of_man(text: &str) -> Keys {
+    let section = text.split(".SH CONFIGURATION\n").nth(1).unwrap().split("\n.SH").next().unwrap();
+    let entries = section.split(".TP\n").skip(1).map(|entry| {
+        let plain = entry.replace("\\-", "-").replace("\\fB", "").replace("\\fR", "");
+        let (key, rest) = plain.split_once('\n').unwrap();
+        let (words, default) = rest.split_once(".\n.br\nDefault: ").unwrap();
+        (key.to_owned(), (words.to_lowercase(), default.trim_end().to_owned()))
+    });
+    entries.collect()
+}
+
+/// What has a description. Defaults are there only where they are JSON.
+fn keys_of_schema(schema: &Value, path: &str, keys: &mut Keys) {
+    if let Some(words) = schema["description"].as_str().filter(|_| !path.is_empty()) {
+        let default = schema.get("default").map(Value::to_string).unwrap_or_default();
+        keys.insert(path.trim_end_matches("[]").to_owned(), (words.to_owned(), default));
+    }
+    if let Some(items) = schema.get("items") {
+        keys_of_schema(items, &format!("{path}[]"), keys);
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        keys_of_schema(property, &path, keys);
+    }
+}
+
+#[test]
+fn help_table_manual_page_and_schema_have_the_same_keys() {
+    for plugin in plugins() {
+        let table = keys_of_table(&printed(&plugin, "--markdown"));
+        assert!(plugin == "loopback" || table.len() > 5, "{plugin}: {table:?}");
+        assert_eq!(keys_of_help(&printed(&plugin, "--help")), table, "{plugin} --help");
+
+        let sentences: Keys = table
+            .iter()
+            .map(|(key, (words, default))| (key.clone(), (words.to_lowercase(), default.clone())))
+            .collect();
+        assert_eq!(keys_of_man(&printed(&plugin, "--man")), sentences, "{plugin} --man");
+
+        let json =
+            |default: &String| serde_json::from_str::<Value>(default).map(|it| it.to_string()).unwrap_or_default();
+        let typed: Keys =
+            table.iter().map(|(key, (words, default))| (key.clone(), (words.clone(), json(default)))).collect();
+        let mut of_schema = Keys::new();
+        keys_of_schema(&serde_json::from_str(&printed(&plugin, "--schema")).unwrap(), "", &mut of_schema);
+        assert_eq!(of_schema, typed, "{plugin} --schema");
+    }
+}
+
 #[test]
 fn the_readme_has_every_error_code_of_ours() {
     let readme = read("README.md");
-    let source = read("libcni/src/error.rs");
+    let ours = libcni::code::ALL.iter().filter(|(code, _)| *code >= 100);
     let mut count = 0;
-    for line in source.lines().filter_map(|line| line.trim().strip_prefix("pub const ")) {
-        let code: u32 = line.split(" = ").nth(1).unwrap().trim_end_matches(';').parse().unwrap();
-        if code >= 100 {
-            assert!(readme.contains(&format!("\n| {code} | ")), "README.md does not explain code {code}: {line}");
-            count += 1;
-        }
+    for (code, words) in ours {
+        assert!(readme.contains(&format!("\n| {code} | ")), "README.md does not explain code {code}: {words}");
+        count += 1;
     }
-    assert!(count >= 7, "codes are no longer found in libcni/src/error.rs");
+    assert!(count >= 7, "there are {count} codes of ours");
 }
 
 #[test]

@@ -22,7 +22,7 @@ mod source;
 pub use view::{Family, View};
 pub use error::Error;
 pub use map::{Map, Node};
-pub use source::{AS_TEXT, Keys, Source};
+pub use source::{Inline, Keys, MapKeys, Source};
 
 /// The variable by which a plugin that has read the map tells its IPAM plugin this node's Pod CIDRs, separated by commas.
 /// Who finds it need not read the map.
@@ -34,8 +34,9 @@ mod testing {
 
     /// A configuration as a plugin with a node map has it.
     pub fn config(text: &str) -> Config {
-        let mut document = Document::decode(text.as_bytes(), crate::AS_TEXT, Size::Usual).unwrap();
-        document.object.insert("name".into(), "n".into());
+        let keys = libcni::keys::Level::of::<crate::MapKeys>();
+        let text = text.replacen('{', r#"{"name":"n","#, 1);
+        let document = Document::decode(text.as_bytes(), &keys, Size::Usual).unwrap();
         Config::new(text.into(), document, libcni::Version::LATEST).unwrap()
     }
 }

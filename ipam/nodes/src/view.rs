@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
+use libcni::keys::{At, KeyType, Shape, Shaped};
 use serde_json::Value;
 
 use crate::error::Error;
@@ -18,20 +19,23 @@ pub enum Family {
     V6,
 }
 
-impl Family {
-    /// Reads `underlayFamily`.
-    pub(crate) fn read(value: Option<&Value>) -> Result<Self, Error> {
-        match value.map(|value| (value, value.as_str())) {
-            None | Some((Value::Null, _)) | Some((_, Some("ipv4" | "IPv4"))) => Ok(Family::V4),
-            Some((_, Some("ipv6" | "IPv6"))) => Ok(Family::V6),
-            Some((other, _)) => Err(Error::Key {
-                key: "underlayFamily",
-                value: libcni::config::shorten(other),
-                why: "either \"ipv4\" or \"ipv6\"".to_owned(),
-            }),
+impl Shaped for Family {
+    fn shape() -> Shape {
+        Shape::Word(&["ipv4", "ipv6"])
+    }
+}
+
+impl KeyType for Family {
+    fn read(value: &Value, at: &At<'_>) -> Result<Self, libcni::Error> {
+        match value.as_str() {
+            Some("ipv4" | "IPv4") => Ok(Family::V4),
+            Some("ipv6" | "IPv6") => Ok(Family::V6),
+            _ => Err(at.misfit(value, "either \"ipv4\" or \"ipv6\"")),
         }
     }
+}
 
+impl Family {
     /// IPv4?
     pub fn is_ipv4(self) -> bool {
         self == Family::V4

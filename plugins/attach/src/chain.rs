@@ -10,8 +10,8 @@ use std::marker::PhantomData;
 use cluster::{Followed, Reach};
 use kernel::link::{self, Link};
 use kernel::{At, Kernel, Plan};
-use libcni::{About, Attachment, AttachmentId, CniResult, Error, Kind, Plugin, Request};
-use serde::de::DeserializeOwned;
+use libcni::{About, Attachment, AttachmentId, CniResult, Configuration, Error, Kind, Plugin, Request};
+use nodes::MapKeys;
 
 use crate::error::{check_failed, of_cluster, told};
 use crate::ipam::unavailable;
@@ -24,7 +24,7 @@ use crate::{follow, names, removal};
 /// A plugin that adjusts an interface which an earlier plugin made: its configuration and its plan.
 pub trait ChainedPlugin {
     /// What the plugin understands of its configuration.
-    type Config: DeserializeOwned;
+    type Config: Configuration;
 
     /// What the plugin says of itself.
     const ABOUT: About;
@@ -35,9 +35,11 @@ pub trait ChainedPlugin {
     /// What must hold of a configuration beyond types. Nothing has been touched yet.
     fn validate(request: &Request, config: &Self::Config) -> Result<(), Error>;
 
-    /// How other nodes' Pods are reached, if the network has a node map. Reads as little of the configuration as that
-    /// takes: GC calls it too.
+    /// How other nodes' Pods are reached, for GC: reads nothing else, whatever the configuration has become.
     fn reach(request: &Request) -> Result<Reach, Error>;
+
+    /// The keys of the node map, and how other nodes' Pods are reached, if the plugin follows one.
+    fn map(config: &Self::Config) -> Option<(&MapKeys, Reach)>;
 
     /// Does the plan need to know what is inside of the network?
     fn needs_inside(chained: &Chained<Self::Config>) -> bool;
@@ -58,7 +60,6 @@ impl<P: ChainedPlugin> Plugin for InChain<P> {
 
     const ABOUT: About = P::ABOUT;
     const KIND: Kind = Kind::Interface;
-    const AS_TEXT: &'static [&'static str] = nodes::AS_TEXT;
 
     fn validate(request: &Request, config: &P::Config) -> Result<(), Error> {
         P::validate(request, config)
@@ -81,9 +82,9 @@ impl<P: ChainedPlugin> Plugin for InChain<P> {
         removal::gc_chained(request, valid, &|kernel| follow::sync_if_any(request, P::reach, kernel))
     }
 
-    fn status(request: &Request, _config: P::Config) -> Result<(), Error> {
+    fn status(request: &Request, config: P::Config) -> Result<(), Error> {
         let kernel = Kernel::open().map_err(|error| unavailable(told(error)))?;
-        match follow::network(request, P::reach).map_err(follow::limited)? {
+        match P::map(&config).map_or(Ok(None), |map| follow::open(request, map)).map_err(follow::limited)? {
             Some(network) => follow::status(&network, &kernel),
             None => Ok(()),
         }
@@ -145,7 +146,7 @@ fn gather<'a, P: ChainedPlugin>(
 /// ADD.
 fn add<P: ChainedPlugin>(request: &Request, config: &P::Config, attachment: &Attachment) -> Result<CniResult, Error> {
     let kernel = names::kernel(attachment)?;
-    let network = follow::network(request, P::reach)?;
+    let network = P::map(config).map_or(Ok(None), |map| follow::open(request, map))?;
     let mut chained = gather::<P>(request, config, attachment, &kernel)?;
     if let Some(network) = &network {
         chained.followed = network.follow(&kernel, P::needs_inside(&chained)).map_err(of_cluster)?;
@@ -181,7 +182,7 @@ fn check<P: ChainedPlugin>(request: &Request, config: &P::Config, attachment: &A
     let kernel = names::kernel(attachment)?;
     let mut faults = Vec::new();
     let mut followed = Followed::default();
-    if let Some(network) = follow::network(request, P::reach)? {
+    if let Some(network) = P::map(config).map_or(Ok(None), |map| follow::open(request, map))? {
         (followed, faults) = network.check(&kernel).map_err(of_cluster)?;
     }
     let chained = Chained { followed, ..gather::<P>(request, config, attachment, &kernel)? };

@@ -4,14 +4,19 @@ use cluster::{Network, Reach};
 use kernel::Kernel;
 use libcni::plugin::Operator;
 use libcni::{Error, Request, code};
-use nodes::Keys;
+use nodes::{Keys, MapKeys};
 
 use crate::error::{of_cluster, told};
 use crate::ipam::unavailable;
 use crate::restore;
 
 /// The request's network with its map, of which only the text is read; `None` if the configuration has no `nodes`.
-pub fn network(request: &Request, reach: ReachOf) -> Result<Option<Network>, Error> {
+pub fn open(request: &Request, (map, reach): (&MapKeys, Reach)) -> Result<Option<Network>, Error> {
+    Ok(map.open(&request.config)?.map(|keys| Network::new(&request.config.name, keys, reach)))
+}
+
+/// The same for GC and `--sync`, which read nothing else of the configuration.
+fn network(request: &Request, reach: ReachOf) -> Result<Option<Network>, Error> {
     let Some(keys) = Keys::read(&request.config)? else { return Ok(None) };
     Ok(Some(Network::new(&request.config.name, keys, reach(request)?)))
 }

@@ -1,31 +1,107 @@
-//! Configuration keys that several plugins have with one meaning: what `--help` says of them, and what they ask for.
-
-use libcni::{CniResult, Error, IpConfig, Key, Request, code};
-use serde::Deserialize;
+//! Groups of configuration keys that several plugins have with one meaning, and what they ask for.
 
 use cluster::Reach;
+use libcni::keys::{At, KeyType, Shape, Shaped};
+use libcni::{CniResult, Configuration, Dns, Error, IpConfig, Request, code};
+use nodes::MapKeys;
+use serde_json::Value;
 
-/// `dns`.
-pub const DNS: Key = Key { name: "dns", default: "what IPAM says", help: "name resolution, handed to the runtime" };
+use crate::mac::MacKeys;
 
-/// `mtu` of a wire.
-pub const MTU: Key = Key { name: "mtu", default: "the kernel's, 1500", help: "MTU of the Pod's interface, in bytes" };
+/// The keys of every plugin that wires a Pod.
+#[derive(Debug, Configuration)]
+pub struct WireKeys {
+    /// The IPAM plugin and its keys: {"type": "host-local", …}.
+    #[key(name = "ipam")]
+    _ipam: Section,
+    /// Name resolution, handed to the runtime.
+    #[key(shown = "what IPAM says")]
+    pub dns: Dns,
+    /// `args.cni.mac` and `runtimeConfig.mac`.
+    #[key(flatten)]
+    pub mac: MacKeys,
+}
 
-/// `ipMasqBackend`.
-pub const MASQUERADE_BACKEND: Key =
-    Key { name: "ipMasqBackend", default: "\"nftables\"", help: "how; nothing else is supported" };
+/// `ipam`, which is for the IPAM plugin to read: see [`Config::ipam_type`](libcni::Config::ipam_type).
+#[derive(Debug, Default)]
+struct Section;
 
-/// Is `ipMasqBackend` one that is supported? Code 7 if not.
-pub fn validate_masquerade_backend(backend: Option<&str>) -> Result<(), Error> {
-    match backend {
-        None | Some("" | "nftables") => Ok(()),
-        Some("iptables") => Err(Error::config(
-            "ipMasqBackend",
-            "\"iptables\"",
-            "this plugin masquerades with nftables and executes no iptables; remove the key, or write \"nftables\"",
-        )),
-        Some(other) => Err(Error::config("ipMasqBackend", format!("{other:?}"), "the only one is \"nftables\"")),
+impl Shaped for Section {
+    fn shape() -> Shape {
+        Shape::Object(Default::default())
     }
+}
+
+impl KeyType for Section {
+    fn read(_: &Value, _: &At<'_>) -> Result<Self, Error> {
+        Ok(Section)
+    }
+}
+
+/// The keys of a network whose nodes route to each other's Pods: those of the node map, and `nodeRoutes`.
+#[derive(Debug, Configuration)]
+pub struct NodeRouteKeys {
+    /// `nodes`, `nodeName`.
+    #[key(flatten)]
+    pub map: MapKeys,
+    /// Routes to other nodes' Pod CIDRs; false: routers have them.
+    #[key(shown = "true")]
+    node_routes: Option<bool>,
+}
+
+impl NodeRouteKeys {
+    /// How other nodes' Pods are reached.
+    pub fn reach(&self) -> Reach {
+        if self.node_routes.unwrap_or(true) { Reach::NodeRoutes } else { Reach::Routers }
+    }
+
+    /// `nodeRoutes` without `nodes` would be read and ignored: code 7.
+    pub fn validate(&self) -> Result<(), Error> {
+        match self.node_routes {
+            Some(_) if !self.map.are_given() => {
+                Err(Error::config("nodeRoutes", "given", "has no effect without \"nodes\""))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How other nodes' Pods are reached, for GC and `--sync`: nothing but these keys is read, whatever else the configuration has become.
+pub fn reach_by_node_routes(request: &Request) -> Result<Reach, Error> {
+    request.config.read::<NodeRouteKeys>().map(|keys| keys.reach())
+}
+
+/// The keys of masquerade.
+#[derive(Debug, Configuration)]
+pub struct MasqueradeKeys {
+    /// Masquerade what Pods send beyond their subnet or cluster.
+    pub ip_masq: bool,
+    /// How; nothing else is supported.
+    #[key(shown = "\"nftables\"")]
+    ip_masq_backend: Option<String>,
+}
+
+impl MasqueradeKeys {
+    /// Is `ipMasqBackend` one that is supported? Code 7 if not.
+    pub fn validate(&self) -> Result<(), Error> {
+        match self.ip_masq_backend.as_deref() {
+            None | Some("" | "nftables") => Ok(()),
+            Some("iptables") => Err(Error::config(
+                "ipMasqBackend",
+                "\"iptables\"",
+                "this plugin masquerades with nftables and executes no iptables; remove the key, or write \"nftables\"",
+            )),
+            Some(other) => Err(Error::config("ipMasqBackend", format!("{other:?}"), "the only one is \"nftables\"")),
+        }
+    }
+}
+
+/// The key of a routed wire that can do without a default route.
+#[derive(Debug, Configuration)]
+pub struct DefaultRouteKey {
+    /// A default route to the node, unless IPAM gives one; false: only the routes that IPAM gives.
+    #[key(name = "defaultRoute", default = true)]
+    pub wanted: bool,
 }
 
 /// Code 7 without an IPAM plugin; `why` says what the plugin does with addresses.
@@ -46,33 +122,6 @@ pub fn require_addresses(from_ipam: &CniResult) -> Result<(), Error> {
         false => Ok(()),
     }
 }
-
-/// `defaultRoute` of a routed wire.
-pub const DEFAULT_ROUTE: Key = Key {
-    name: "defaultRoute",
-    default: "true",
-    help: "a default route to the node, unless IPAM gives one; false: only the routes that IPAM gives",
-};
-
-/// `ipam` of a wire; `default` says what there is without it.
-pub const fn ipam(default: &'static str) -> Key {
-    Key { name: "ipam", default, help: "the IPAM plugin and its keys: {\"type\": \"host-local\", …}" }
-}
-
-/// `nodes`, where a network may do without.
-pub const NODES: Key = Key {
-    name: "nodes",
-    default: "none: one node",
-    help: "the node map: a list, or the path of a file with one; ranges of host-local come from it",
-};
-
-/// `nodeName`.
-pub const NODE_NAME: Key =
-    Key { name: "nodeName", default: "by the machine's addresses", help: "which node of the map this is" };
-
-/// `nodeRoutes`.
-pub const NODE_ROUTES: Key =
-    Key { name: "nodeRoutes", default: "true", help: "routes to other nodes' Pod CIDRs; false: routers have them" };
 
 /// The MTU asked for by `mtu`, in bytes; 0 counts as not given.
 pub fn mtu(configured: u32) -> Option<u32> {
@@ -100,26 +149,4 @@ pub fn validate_mtu_for(mtu: Option<u32>, ips: &[IpConfig]) -> Result<(), Error>
         }
         _ => Ok(()),
     }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct NodeRoutes {
-    node_routes: Option<bool>,
-}
-
-/// How other nodes' Pods are reached, as `nodeRoutes` says. Nothing else is read: GC has to know it whatever else the
-/// configuration has become.
-pub fn reach_by_node_routes(request: &Request) -> Result<Reach, Error> {
-    let NodeRoutes { node_routes } = request.config.parse()?;
-    Ok(if node_routes.unwrap_or(true) { Reach::NodeRoutes } else { Reach::Routers })
-}
-
-/// `nodeRoutes` without `nodes` would be read and ignored: code 7.
-pub fn validate_node_routes(request: &Request) -> Result<(), Error> {
-    let NodeRoutes { node_routes } = request.config.parse()?;
-    if node_routes.is_some() && !nodes::Keys::are_in(&request.config) {
-        return Err(Error::config("nodeRoutes", "given", "has no effect without \"nodes\""));
-    }
-    Ok(())
 }

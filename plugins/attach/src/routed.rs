@@ -18,7 +18,7 @@ use kernel::route::{self, Options, Route};
 use kernel::sysctl::{Forwarding, Setting, Sysctls};
 use kernel::veth::Veth;
 use kernel::{At, Kernel, Mac, Plan};
-use libcni::{CniResult, Dns, Error, IpConfig, Route as ResultRoute};
+use libcni::{CniResult, Error, IpConfig, Route as ResultRoute};
 
 use crate::error::told;
 use crate::keys;
@@ -34,11 +34,9 @@ const NEXT_HOP_6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 
 /// The keys of a configuration that shape IPAM's answer on this wire.
 #[derive(Clone, Copy, Debug)]
-pub struct Shape<'a> {
+pub struct Shape {
     /// `mtu`, in bytes.
     pub mtu: Option<u32>,
-    /// `dns`; what IPAM says if empty.
-    pub dns: &'a Dns,
     /// `defaultRoute`: may a default route be added?
     pub default_route: bool,
 }
@@ -54,7 +52,7 @@ pub fn complete(shape: Shape, kernel: &Kernel, from_ipam: CniResult) -> Result<C
             defaults.push(ipv4);
         }
     }
-    Ok(routed(from_ipam, shape.dns, &defaults))
+    Ok(routed(from_ipam, &defaults))
 }
 
 /// A Pod's first interface is its way out, unless IPAM's routes say where it leads instead: then a Pod that has a way out
@@ -207,9 +205,8 @@ fn next_hop(ipv4: bool) -> IpAddr {
 /// What IPAM answered, as it is on this wire: each address alone; the node as the one next hop, whatever next hop IPAM
 /// named; a default route for each family in `defaults`; and the route to 169.254.1.1, without which no program could set
 /// such routes again (fe80::1 is on every link).
-fn routed(from_ipam: CniResult, dns: &Dns, defaults: &[bool]) -> CniResult {
-    let dns = if dns.is_empty() { from_ipam.dns } else { dns.clone() };
-    let mut result = CniResult { dns, ..CniResult::default() };
+fn routed(from_ipam: CniResult, defaults: &[bool]) -> CniResult {
+    let mut result = CniResult { dns: from_ipam.dns, ..CniResult::default() };
     for ip in from_ipam.ips {
         let gateway = Some(next_hop(ip.address.is_ipv4()));
         result.ips.push(IpConfig { address: ip.address.ip().into(), gateway, interface: None });
@@ -252,7 +249,7 @@ mod tests {
 
     #[test]
     fn every_route_leads_to_the_node() {
-        let result = routed(from_ipam(), &Dns::default(), &[false]);
+        let result = routed(from_ipam(), &[false]);
         let ips: Vec<_> = result.ips.iter().map(|ip| ip.address.to_string()).collect();
         assert_eq!(ips, ["10.244.0.6/32", "fd00::6/128"]);
         let routes: Vec<_> =

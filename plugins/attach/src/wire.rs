@@ -14,25 +14,26 @@ use kernel::veth::{End, Veth};
 use kernel::{At, Kernel, Mac, Plan, link};
 use libcni::plugin::Operator;
 use libcni::{
-    About, Attachment, AttachmentId, CniResult, Command, Error, Interface, IpConfig, Kind, Plugin, Request,
+    About, Attachment, AttachmentId, CniResult, Command, Configuration, Error, Interface, IpConfig, Kind, Plugin, Request,
 };
-use serde::de::DeserializeOwned;
+use nodes::MapKeys;
 
 use crate::check::{self, Expected};
 use crate::error::{check_failed, of_cluster, told};
 use crate::follow;
 use crate::ipam::{self, Ipam};
+use crate::keys::WireKeys;
 use crate::kinds::Owned;
 use crate::kinds::masquerade::{self, Masquerade};
 use crate::label::Label;
 use crate::undo::Undo;
 use crate::veth::{Pair, Wire};
-use crate::{mac, names, removal, status};
+use crate::{names, removal, status};
 
 /// A plugin that wires a Pod: its configuration and its plan.
 pub trait WirePlugin {
     /// What the plugin understands of its configuration.
-    type Config: DeserializeOwned;
+    type Config: Configuration;
 
     /// What the plugin says of itself.
     const ABOUT: About;
@@ -46,9 +47,14 @@ pub trait WirePlugin {
     /// What must hold of a configuration beyond types. Nothing has been touched yet.
     fn validate(request: &Request, config: &Self::Config) -> Result<(), Error>;
 
-    /// How other nodes' Pods are reached, if the network has a node map. Reads as little of the configuration as that
-    /// takes: GC calls it too.
+    /// How other nodes' Pods are reached, for GC and `--sync`: reads nothing else, whatever the configuration has become.
     fn reach(request: &Request) -> Result<Reach, Error>;
+
+    /// The keys of the node map, and how other nodes' Pods are reached.
+    fn map(config: &Self::Config) -> (&MapKeys, Reach);
+
+    /// The keys that every wire has.
+    fn keys(config: &Self::Config) -> &WireKeys;
 
     /// Does the Pod have masquerade, if it has an address?
     fn masquerades(config: &Self::Config) -> bool;
@@ -64,7 +70,7 @@ pub trait WirePlugin {
     /// Shared objects that the network needs before it has any Pod: what STATUS asks about.
     fn network(_config: &Self::Config, _plan: &mut Plan) {}
 
-    /// IPAM's answer, as the Pod gets it: with gateways, default routes and name resolution.
+    /// IPAM's answer, as the Pod gets it: with gateways and default routes. `dns` is the driver's work.
     fn complete(config: &Self::Config, kernel: &Kernel, from_ipam: CniResult) -> Result<CniResult, Error>;
 
     /// The Pod's hardware address if none is asked for.
@@ -98,7 +104,6 @@ impl<P: WirePlugin> Plugin for Wired<P> {
 
     const ABOUT: About = P::ABOUT;
     const KIND: Kind = Kind::Interface;
-    const AS_TEXT: &'static [&'static str] = nodes::AS_TEXT;
     const OPERATOR: Option<Operator> =
         Some(follow::operator(|request| follow::sync_command(request, P::reach)));
 
@@ -163,7 +168,7 @@ fn add<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Attach
     let kernel = names::kernel(attachment)?;
     names::refuse_second(&kernel, request, &attachment.id)?;
     P::refuse(config, &kernel)?;
-    let network = follow::network(request, P::reach)?;
+    let network = follow::open(request, P::map(config))?;
     let followed = network.as_ref().map(|network| network.follow(&kernel, P::masquerades(config))).transpose();
     let followed = followed.map_err(of_cluster)?.unwrap_or_default();
     let ipam = Ipam::of(request, &followed.pod_cidrs)?;
@@ -186,7 +191,7 @@ fn connect<'a, P: WirePlugin>(
     network: Option<&Network>,
     undo: &mut Undo<'a>,
 ) -> Result<CniResult, Error> {
-    let requested_mac = mac::requested(request)?;
+    let requested_mac = P::keys(wiring.config).mac.requested(&request.invocation)?;
     let asked = ipam.ask()?;
     let mut first = Plan::default();
     P::network(wiring.config, &mut first);
@@ -203,6 +208,10 @@ fn connect<'a, P: WirePlugin>(
     undo.has_addresses(ipam);
     wiring.subnets = from_ipam.ips.iter().map(|ip| ip.address).collect();
     wiring.addresses = P::complete(wiring.config, kernel, from_ipam)?;
+    let dns = &P::keys(wiring.config).dns;
+    if !dns.is_empty() {
+        wiring.addresses.dns = dns.clone();
+    }
     if early.is_none() {
         wiring.pod.mac = requested_mac.unwrap_or_else(|| P::pod_mac(&wiring.addresses));
     }
@@ -321,7 +330,7 @@ pub(crate) fn overlay_interfaces(kernel: &Kernel, network: Option<&Network>) -> 
 fn check<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Attachment) -> Result<(), Error> {
     let expected = check::expected(request, attachment, &P::listed(config))?;
     let kernel = names::kernel(attachment)?;
-    let network = follow::network(request, P::reach)?;
+    let network = follow::open(request, P::map(config))?;
     let (followed, mut faults) = match &network {
         Some(network) => network.check(&kernel).map_err(of_cluster)?,
         None => Default::default(),
@@ -385,7 +394,7 @@ fn status<P: WirePlugin>(request: &Request, config: &P::Config) -> Result<(), Er
     if P::routes(config) {
         status::warn_of_dropped_forwarding(&kernel);
     }
-    if let Some(network) = follow::network(request, P::reach).map_err(follow::limited)? {
+    if let Some(network) = follow::open(request, P::map(config)).map_err(follow::limited)? {
         follow::status(&network, &kernel)?;
     }
     ipam::status(request)

@@ -7,7 +7,8 @@ use attach::kinds::addresscheck::{AddressCheck, link_local};
 use attach::kinds::spoofcheck::SpoofCheck;
 use attach::pod::{PodInterface, first_of_subnet};
 use attach::wire::{WirePlugin, Wiring};
-use attach::{keys, told};
+use attach::keys::{self, WireKeys};
+use attach::told;
 use cluster::Reach;
 use ipnetwork::IpNetwork;
 use kernel::address::{self, Address, Others};
@@ -18,6 +19,7 @@ use kernel::veth::{Port, Veth};
 use kernel::vlan::{PortVlans, VlanGateway};
 use kernel::{At, Kernel, Plan, link};
 use libcni::{About, CniResult, Error, Request, Route};
+use nodes::MapKeys;
 
 use crate::config::{self, Config};
 
@@ -38,8 +40,16 @@ impl WirePlugin for OnBridge {
         keys::reach_by_node_routes(request)
     }
 
+    fn map(config: &Config) -> (&MapKeys, Reach) {
+        (&config.nodes.map, config.nodes.reach())
+    }
+
+    fn keys(config: &Config) -> &WireKeys {
+        &config.wire
+    }
+
     fn masquerades(config: &Config) -> bool {
-        config.ip_masq
+        config.masquerade.ip_masq
     }
 
     fn routes(config: &Config) -> bool {
@@ -157,7 +167,7 @@ fn gateway_link(config: &Config) -> String {
 }
 
 /// Completes what IPAM answered: with `isGateway` an address without a gateway gets the first of its subnet; with
-/// `isDefaultGateway` each family gets a default route, unless IPAM gave one; `dns` of the configuration wins.
+/// `isDefaultGateway` each family gets a default route, unless IPAM gave one.
 fn complete(config: &Config, mut addresses: CniResult) -> Result<CniResult, Error> {
     keys::validate_mtu_for(keys::mtu(config.mtu), &addresses.ips)?;
     if config.has_gateway() {
@@ -176,9 +186,6 @@ fn complete(config: &Config, mut addresses: CniResult) -> Result<CniResult, Erro
         for ip in addresses.ips.clone() {
             add_default_route(&mut addresses, ip.address.is_ipv4(), ip.gateway);
         }
-    }
-    if !config.dns.is_empty() {
-        addresses.dns = config.dns.clone();
     }
     Ok(addresses)
 }

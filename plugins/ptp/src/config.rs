@@ -1,27 +1,38 @@
 //! The configuration of `ptp`.
 
-use attach::{keys, mac};
-use libcni::{About, Dns, Error, Key, Request};
-use serde::Deserialize;
+use attach::keys::{self, MasqueradeKeys, NodeRouteKeys, WireKeys};
+use libcni::{About, Configuration, Error, Request};
 
-/// The plugin's keys, those of the node map apart (`nodes::Keys`).
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+/// The plugin's keys.
+#[derive(Debug, Configuration)]
 pub struct Config {
+    /// MTU of the Pod's interface, in bytes.
+    #[key(shown = "the kernel's, 1500")]
     pub mtu: u32,
-    pub ip_masq: bool,
-    pub ip_masq_backend: Option<String>,
-    pub dns: Dns,
+    /// `ipMasq`, `ipMasqBackend`.
+    #[key(flatten)]
+    pub masquerade: MasqueradeKeys,
+    /// `nodes`, `nodeName`, `nodeRoutes`.
+    #[key(flatten)]
+    pub nodes: NodeRouteKeys,
+    /// `ipam`, `dns`, and the Pod's MAC address.
+    #[key(
+        flatten,
+        describe("ipam", shown = "none: it is needed"),
+        describe("args.cni.mac", shown = "random"),
+        describe("runtimeConfig.mac", shown = "random")
+    )]
+    pub wire: WireKeys,
 }
 
 impl Config {
     /// What must hold beyond types. Nothing has been touched yet.
     pub fn validate(&self, request: &Request) -> Result<(), Error> {
         keys::validate_mtu(self.mtu)?;
-        keys::validate_masquerade_backend(self.ip_masq_backend.as_deref())?;
+        self.masquerade.validate()?;
         keys::require_ipam(request, "ptp routes addresses")?;
-        keys::validate_node_routes(request)?;
-        mac::requested(request).map(drop)
+        self.nodes.validate()?;
+        self.wire.mac.requested(&request.invocation).map(drop)
     }
 }
 
@@ -29,18 +40,6 @@ pub const ABOUT: About = About {
     name: "ptp",
     version: env!("CARGO_PKG_VERSION"),
     summary: "Pods on a veth pair each, with the node as their gateway",
-    keys: &[
-        keys::ipam("none: it is needed"),
-        keys::MTU,
-        Key { name: "ipMasq", default: "false", help: "masquerade what Pods send beyond their subnet or cluster" },
-        keys::MASQUERADE_BACKEND,
-        keys::NODES,
-        keys::NODE_ROUTES,
-        keys::NODE_NAME,
-        keys::DNS,
-        mac::args_key("random"),
-        mac::runtime_key("random"),
-    ],
     example: r#"
 {
   "cniVersion": "1.0.0",

@@ -10,7 +10,7 @@ mod config;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use attach::keys;
+use attach::keys::{self, WireKeys};
 use attach::kinds::Owned;
 use attach::living::RouteToPod;
 use attach::pod::{PodInterface, first_of_subnet};
@@ -24,6 +24,7 @@ use kernel::route::{Options, Route};
 use kernel::veth::Veth;
 use kernel::{At, Kernel, Plan};
 use libcni::{About, CniResult, Error, IpConfig, Request};
+use nodes::MapKeys;
 
 use crate::config::Config;
 
@@ -48,23 +49,28 @@ impl WirePlugin for PointToPoint {
         keys::reach_by_node_routes(request)
     }
 
+    fn map(config: &Config) -> (&MapKeys, Reach) {
+        (&config.nodes.map, config.nodes.reach())
+    }
+
+    fn keys(config: &Config) -> &WireKeys {
+        &config.wire
+    }
+
     fn masquerades(config: &Config) -> bool {
-        config.ip_masq
+        config.masquerade.ip_masq
     }
 
     fn routes(_config: &Config) -> bool {
         true
     }
 
-    /// An address without a gateway gets the first of its subnet; `dns` of the configuration wins.
+    /// An address without a gateway gets the first of its subnet.
     fn complete(config: &Config, _kernel: &Kernel, mut addresses: CniResult) -> Result<CniResult, Error> {
         keys::require_addresses(&addresses)?;
         keys::validate_mtu_for(keys::mtu(config.mtu), &addresses.ips)?;
         for ip in &mut addresses.ips {
             ip.gateway = ip.gateway.or_else(|| first_of_subnet(ip.address));
-        }
-        if !config.dns.is_empty() {
-            addresses.dns = config.dns.clone();
         }
         Ok(addresses)
     }

@@ -10,11 +10,13 @@ use std::process::ExitCode;
 
 use attach::kinds::Owned;
 use attach::wire::{WirePlugin, Wired, Wiring};
-use attach::{keys, routed};
+use attach::keys::{self, WireKeys};
+use attach::routed;
 use cluster::Reach;
 use kernel::veth::Veth;
 use kernel::{Kernel, Mac, Plan};
 use libcni::{About, CniResult, Error, Request};
+use nodes::MapKeys;
 
 use crate::config::Config;
 
@@ -36,6 +38,14 @@ impl WirePlugin for Routed {
 
     fn reach(request: &Request) -> Result<Reach, Error> {
         keys::reach_by_node_routes(request)
+    }
+
+    fn map(config: &Config) -> (&MapKeys, Reach) {
+        (&config.nodes.map, config.nodes.reach())
+    }
+
+    fn keys(config: &Config) -> &WireKeys {
+        &config.wire
     }
 
     fn masquerades(config: &Config) -> bool {

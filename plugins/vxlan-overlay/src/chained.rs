@@ -9,6 +9,7 @@ use ipnetwork::IpNetwork;
 use kernel::link::{Alias, MtuAtMost};
 use kernel::Plan;
 use libcni::{About, CniResult, Error, Request};
+use nodes::MapKeys;
 
 use crate::config::{self, Config};
 
@@ -27,6 +28,10 @@ impl ChainedPlugin for Chained {
 
     fn reach(request: &Request) -> Result<Reach, Error> {
         config::reach(request)
+    }
+
+    fn map(config: &Config) -> Option<(&MapKeys, Reach)> {
+        Some(config.map())
     }
 
     fn needs_inside(facts: &Facts<Config>) -> bool {
@@ -48,8 +53,8 @@ impl ChainedPlugin for Chained {
     }
 
     fn amend(config: &Config, result: &mut CniResult) {
-        if !config.dns.is_empty() {
-            result.dns = config.dns.clone();
+        if !config.wire.dns.is_empty() {
+            result.dns = config.wire.dns.clone();
         }
     }
 }

@@ -1,5 +1,6 @@
 //! First in a chain: an address from IPAM, a routed wire, and the overlay.
 
+use attach::keys::WireKeys;
 use attach::kinds::Owned;
 use attach::routed;
 use attach::wire::{WirePlugin, Wiring};
@@ -8,6 +9,7 @@ use kernel::link::MtuAtMost;
 use kernel::veth::Veth;
 use kernel::{At, Kernel, Mac, Plan};
 use libcni::{About, CniResult, Error, Request};
+use nodes::MapKeys;
 
 use crate::config::{self, Config};
 
@@ -25,6 +27,14 @@ impl WirePlugin for First {
 
     fn reach(request: &Request) -> Result<Reach, Error> {
         config::reach(request)
+    }
+
+    fn map(config: &Config) -> (&MapKeys, Reach) {
+        config.map()
+    }
+
+    fn keys(config: &Config) -> &WireKeys {
+        &config.wire
     }
 
     fn masquerades(config: &Config) -> bool {

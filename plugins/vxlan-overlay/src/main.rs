@@ -31,7 +31,6 @@ impl Plugin for VxlanOverlay {
 
     const ABOUT: About = config::ABOUT;
     const KIND: Kind = Kind::Interface;
-    const AS_TEXT: &'static [&'static str] = Wired::<First>::AS_TEXT;
     const OPERATOR: Option<Operator> = Wired::<First>::OPERATOR;
 
     fn validate(request: &Request, config: &Config) -> Result<(), Error> {
