@@ -7,7 +7,7 @@
 
 use std::marker::PhantomData;
 
-use cluster::{Followed, Network, Reach};
+use cluster::{Followed, Network};
 use ipnetwork::IpNetwork;
 use kernel::link::Alias;
 use kernel::veth::{End, Veth};
@@ -16,13 +16,12 @@ use libcni::plugin::Operator;
 use libcni::{
     About, Attachment, AttachmentId, CniResult, Command, Configuration, Error, Interface, IpConfig, Kind, Plugin, Request,
 };
-use nodes::MapKeys;
 
 use crate::check::{self, Expected};
 use crate::error::{check_failed, of_cluster, told};
 use crate::follow;
 use crate::ipam::{self, Ipam};
-use crate::keys::WireKeys;
+use crate::keys::{NodeKeys, WireKeys};
 use crate::kinds::Owned;
 use crate::kinds::masquerade::{self, Masquerade};
 use crate::label::Label;
@@ -34,6 +33,9 @@ use crate::{names, removal, status};
 pub trait WirePlugin {
     /// What the plugin understands of its configuration.
     type Config: Configuration;
+
+    /// The group of its keys that the node map is in. GC and `--sync` read these alone.
+    type Nodes: NodeKeys;
 
     /// What the plugin says of itself.
     const ABOUT: About;
@@ -47,11 +49,8 @@ pub trait WirePlugin {
     /// What must hold of a configuration beyond types. Nothing has been touched yet.
     fn validate(request: &Request, config: &Self::Config) -> Result<(), Error>;
 
-    /// How other nodes' Pods are reached, for GC and `--sync`: reads nothing else, whatever the configuration has become.
-    fn reach(request: &Request) -> Result<Reach, Error>;
-
-    /// The keys of the node map, and how other nodes' Pods are reached.
-    fn map(config: &Self::Config) -> (&MapKeys, Reach);
+    /// The keys of the node map, and of how its nodes are reached.
+    fn nodes(config: &Self::Config) -> &Self::Nodes;
 
     /// The keys that every wire has.
     fn keys(config: &Self::Config) -> &WireKeys;
@@ -60,7 +59,9 @@ pub trait WirePlugin {
     fn masquerades(config: &Self::Config) -> bool;
 
     /// Does the node route for the Pod?
-    fn routes(config: &Self::Config) -> bool;
+    fn routes(_config: &Self::Config) -> bool {
+        true
+    }
 
     /// Facts on the node that forbid an ADD. Nothing has been touched yet.
     fn refuse(_config: &Self::Config, _kernel: &Kernel) -> Result<(), Error> {
@@ -104,8 +105,7 @@ impl<P: WirePlugin> Plugin for Wired<P> {
 
     const ABOUT: About = P::ABOUT;
     const KIND: Kind = Kind::Interface;
-    const OPERATOR: Option<Operator> =
-        Some(follow::operator(|request| follow::sync_command(request, P::reach)));
+    const OPERATOR: Option<Operator> = Some(follow::operator::<P::Nodes>());
 
     fn validate(request: &Request, config: &P::Config) -> Result<(), Error> {
         P::validate(request, config)
@@ -124,7 +124,7 @@ impl<P: WirePlugin> Plugin for Wired<P> {
     }
 
     fn gc(request: &Request, valid: &[AttachmentId]) -> Result<(), Error> {
-        removal::gc(request, valid, P::WIRE, &|kernel| follow::sync_if_any(request, P::reach, kernel))
+        removal::gc(request, valid, P::WIRE, &|kernel| follow::sync_if_any::<P::Nodes>(request, kernel))
     }
 
     fn status(request: &Request, config: P::Config) -> Result<(), Error> {
@@ -168,7 +168,7 @@ fn add<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Attach
     let kernel = names::kernel(attachment)?;
     names::refuse_second(&kernel, request, &attachment.id)?;
     P::refuse(config, &kernel)?;
-    let network = follow::open(request, P::map(config))?;
+    let network = follow::open(request, P::nodes(config))?;
     let followed = network.as_ref().map(|network| network.follow(&kernel, P::masquerades(config))).transpose();
     let followed = followed.map_err(of_cluster)?.unwrap_or_default();
     let ipam = Ipam::of(request, &followed.pod_cidrs)?;
@@ -330,7 +330,7 @@ pub(crate) fn overlay_interfaces(kernel: &Kernel, network: Option<&Network>) -> 
 fn check<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Attachment) -> Result<(), Error> {
     let expected = check::expected(request, attachment, &P::listed(config))?;
     let kernel = names::kernel(attachment)?;
-    let network = follow::open(request, P::map(config))?;
+    let network = follow::open(request, P::nodes(config))?;
     let (followed, mut faults) = match &network {
         Some(network) => network.check(&kernel).map_err(of_cluster)?,
         None => Default::default(),
@@ -394,7 +394,7 @@ fn status<P: WirePlugin>(request: &Request, config: &P::Config) -> Result<(), Er
     if P::routes(config) {
         status::warn_of_dropped_forwarding(&kernel);
     }
-    if let Some(network) = follow::open(request, P::map(config)).map_err(follow::limited)? {
+    if let Some(network) = follow::open(request, P::nodes(config)).map_err(follow::limited)? {
         follow::status(&network, &kernel)?;
     }
     ipam::status(request)

@@ -7,9 +7,8 @@ use attach::kinds::addresscheck::{AddressCheck, link_local};
 use attach::kinds::spoofcheck::SpoofCheck;
 use attach::pod::{PodInterface, first_of_subnet};
 use attach::wire::{WirePlugin, Wiring};
-use attach::keys::{self, WireKeys};
+use attach::keys::{self, NodeRouteKeys, WireKeys};
 use attach::told;
-use cluster::Reach;
 use ipnetwork::IpNetwork;
 use kernel::address::{self, Address, Others};
 use kernel::bridge::Bridge;
@@ -19,7 +18,6 @@ use kernel::veth::{Port, Veth};
 use kernel::vlan::{PortVlans, VlanGateway};
 use kernel::{At, Kernel, Plan, link};
 use libcni::{About, CniResult, Error, Request, Route};
-use nodes::MapKeys;
 
 use crate::config::{self, Config};
 
@@ -28,6 +26,7 @@ pub struct OnBridge;
 
 impl WirePlugin for OnBridge {
     type Config = Config;
+    type Nodes = NodeRouteKeys;
 
     const ABOUT: About = config::ABOUT;
     const PAIR_NEEDS_NO_ADDRESS: bool = true;
@@ -36,12 +35,8 @@ impl WirePlugin for OnBridge {
         config.validate(request)
     }
 
-    fn reach(request: &Request) -> Result<Reach, Error> {
-        keys::reach_by_node_routes(request)
-    }
-
-    fn map(config: &Config) -> (&MapKeys, Reach) {
-        (&config.nodes.map, config.nodes.reach())
+    fn nodes(config: &Config) -> &NodeRouteKeys {
+        &config.nodes
     }
 
     fn keys(config: &Config) -> &WireKeys {
