@@ -132,7 +132,8 @@ fn gather<'a, P: ChainedPlugin>(
         link.kind == "veth" && pod.kind == "veth" && pod.lower == Some(link.index) && link.lower == Some(pod.index)
     });
     let host = host.ok_or_else(|| {
-        let details = format!("interface {ifname:?} in the Pod is no end of a veth pair whose other end is on the node");
+        let details =
+            format!("interface {ifname:?} in the Pod is no end of a veth pair whose other end is on the node");
         Error::config("plugins", "chained", format!("{details}; {}", P::FOLLOWS))
     })?;
     let owner = names::owner(request, &attachment.id);

@@ -14,7 +14,8 @@ use kernel::veth::{End, Veth};
 use kernel::{At, Kernel, Mac, Plan, link};
 use libcni::plugin::Operator;
 use libcni::{
-    About, Attachment, AttachmentId, CniResult, Command, Configuration, Error, Interface, IpConfig, Kind, Plugin, Request,
+    About, Attachment, AttachmentId, CniResult, Command, Configuration, Error, Interface, IpConfig, Kind, Plugin,
+    Request,
 };
 
 use crate::check::{self, Expected};
@@ -81,6 +82,9 @@ pub trait WirePlugin {
 
     /// The pair, all but its alias.
     fn pair(wiring: &Wiring<Self::Config>) -> Veth;
+
+    /// Forwarding, and settings of both ends: they come before rules and routes.
+    fn settings(_wiring: &Wiring<Self::Config>, _plan: &mut Plan) {}
 
     /// What the attachment owns beside its wire, but for masquerade.
     fn owned(_wiring: &Wiring<Self::Config>) -> Vec<Box<dyn Owned>> {
@@ -269,8 +273,9 @@ fn plan_pair(plan: &mut Plan, pair: Veth, label: &Label) {
     plan.owned(Veth { alias, ..pair });
 }
 
-/// What needs the pair. Rules of nftables come before anything else: what checks a Pod is there before the Pod can send.
+/// What needs the pair. Rules of nftables come before the Pod's end goes up: what checks a Pod is there before it can send.
 fn plan_rest<P: WirePlugin>(wiring: &Wiring<P::Config>, plan: &mut Plan) {
+    P::settings(wiring, plan);
     for object in owned::<P>(wiring) {
         plan.owned_box(object).checked_if(wiring.is_ours);
     }
@@ -367,9 +372,11 @@ fn expected_wiring<'a, C>(
     wiring.subnets = if by_label.is_empty() { by_result() } else { by_label };
     // An overlay after this plugin may have written what is inside: then that is its own to check.
     let written = label.as_ref().and_then(masquerade::inside_in);
-    wiring.followed.inside = wiring.followed.inside.take().filter(|inside| {
-        written.as_ref().is_some_and(|written| written.network == inside.network)
-    });
+    wiring.followed.inside = wiring
+        .followed
+        .inside
+        .take()
+        .filter(|inside| written.as_ref().is_some_and(|written| written.network == inside.network));
     if let (true, Some(link), None) = (wiring.is_ours, present, label) {
         return Err(Error::check(format!("interface {:?} on the node has no label of this attachment", link.name)));
     }

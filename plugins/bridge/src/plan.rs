@@ -2,13 +2,13 @@
 
 use std::net::IpAddr;
 
+use attach::keys::{self, NodeRouteKeys, WireKeys};
 use attach::kinds::Owned;
 use attach::kinds::addresscheck::{AddressCheck, link_local};
 use attach::kinds::spoofcheck::SpoofCheck;
 use attach::pod::{PodInterface, first_of_subnet};
-use attach::wire::{WirePlugin, Wiring};
-use attach::keys::{self, NodeRouteKeys, WireKeys};
 use attach::told;
+use attach::wire::{WirePlugin, Wiring};
 use ipnetwork::IpNetwork;
 use kernel::address::{self, Address, Others};
 use kernel::bridge::Bridge;
@@ -72,7 +72,11 @@ impl WirePlugin for OnBridge {
         let vlan_filtering = config.vlan().is_some() || !config.vlan_trunk.is_empty();
         plan.shared(Bridge { name: config.bridge.clone(), promiscuous: config.promisc_mode, vlan_filtering });
         if let (Some(vlan), true) = (config.vlan(), config.has_gateway()) {
-            plan.shared(VlanGateway { bridge: config.bridge.clone(), vlan, keep_default: config.preserve_default_vlan });
+            plan.shared(VlanGateway {
+                bridge: config.bridge.clone(),
+                vlan,
+                keep_default: config.preserve_default_vlan,
+            });
         }
     }
 
@@ -148,7 +152,14 @@ fn plan_gateways(wiring: &Wiring<Config>, plan: &mut Plan) {
     };
     for ip in &wiring.addresses.ips {
         let Some(address) = ip.gateway.and_then(|gateway| with_prefix(gateway, ip.address)) else { continue };
-        plan.shared(Address { at: At::Host, link: link.clone(), address, detect_duplicates: false, prefix_route: true, neighbors });
+        plan.shared(Address {
+            at: At::Host,
+            link: link.clone(),
+            address,
+            detect_duplicates: false,
+            prefix_route: true,
+            neighbors,
+        });
         plan.shared(NoStaleNeighbor { link: link.clone(), ip: ip.address.ip() });
     }
 }

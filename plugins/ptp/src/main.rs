@@ -70,12 +70,15 @@ impl WirePlugin for PointToPoint {
         routed::pair(wiring, keys::mtu(wiring.config.mtu))
     }
 
+    fn settings(wiring: &Wiring<Config>, plan: &mut Plan) {
+        routed::settings(wiring, plan);
+    }
+
     fn owned(wiring: &Wiring<Config>) -> Vec<Box<dyn Owned>> {
         routed::owned(wiring)
     }
 
     fn plan(wiring: &Wiring<Config>, plan: &mut Plan) {
-        routed::plan_settings(wiring, plan);
         let (host, pod) = (&wiring.host.name, &wiring.pod.name);
         for ip in &wiring.addresses.ips {
             plan.owned(Address { prefix_route: false, ..address(At::Pod, pod, ip.address) });

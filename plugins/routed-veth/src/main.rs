@@ -8,10 +8,10 @@ mod config;
 
 use std::process::ExitCode;
 
-use attach::kinds::Owned;
-use attach::wire::{WirePlugin, Wired, Wiring};
 use attach::keys::{self, NodeRouteKeys, WireKeys};
+use attach::kinds::Owned;
 use attach::routed;
+use attach::wire::{WirePlugin, Wired, Wiring};
 use kernel::veth::Veth;
 use kernel::{Kernel, Mac, Plan};
 use libcni::{About, CniResult, Error, Request};
@@ -57,6 +57,10 @@ impl WirePlugin for Routed {
 
     fn pair(wiring: &Wiring<Config>) -> Veth {
         routed::pair(wiring, keys::mtu(wiring.config.mtu))
+    }
+
+    fn settings(wiring: &Wiring<Config>, plan: &mut Plan) {
+        routed::settings(wiring, plan);
     }
 
     fn owned(wiring: &Wiring<Config>) -> Vec<Box<dyn Owned>> {

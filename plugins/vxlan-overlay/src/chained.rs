@@ -5,8 +5,8 @@ use attach::chain::{Chained as Facts, ChainedPlugin};
 use attach::kinds::Owned;
 use attach::kinds::masquerade::{self, Masquerade};
 use ipnetwork::IpNetwork;
-use kernel::link::{Alias, MtuAtMost};
 use kernel::Plan;
+use kernel::link::{Alias, MtuAtMost};
 use libcni::{About, CniResult, Error, Request};
 
 use crate::config::{self, Config, OverlayKeys};

@@ -16,7 +16,10 @@ pub struct Config {
     /// Masquerade what Pods send beyond the cluster.
     pub ip_masq: bool,
     /// `defaultRoute`.
-    #[key(flatten, describe("defaultRoute", help = "first in a chain: a default route to the node, unless IPAM gives one"))]
+    #[key(
+        flatten,
+        describe("defaultRoute", help = "first in a chain: a default route to the node, unless IPAM gives one")
+    )]
     pub default_route: DefaultRouteKey,
     /// `ipam`, `dns`, and the Pod's MAC address.
     #[key(

@@ -48,6 +48,10 @@ impl WirePlugin for First {
         routed::pair(wiring, wiring.overlay_mtu)
     }
 
+    fn settings(wiring: &Wiring<Config>, plan: &mut Plan) {
+        routed::settings(wiring, plan);
+    }
+
     fn owned(wiring: &Wiring<Config>) -> Vec<Box<dyn Owned>> {
         routed::owned(wiring)
     }
