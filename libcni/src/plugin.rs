@@ -315,7 +315,9 @@ fn run<P: Plugin>(lookup: Lookup, input: &mut dyn Read, version: &mut Version) -
         Err(_) if command == Command::Del => Version::LATEST,
         Err(error) => return Err(error),
     };
-    require_command(command, *version)?;
+    if let Err(error) = require_command(command, *version) {
+        return Err(oddities::say_if_versionless(error, &document.object));
+    }
     let request = Request { config: Config::new(bytes, document, *version)?, invocation };
     execute::<P>(request)
 }
@@ -337,6 +339,7 @@ fn warn_of_slips<P: Plugin>(request: &Request) {
     for (key, meant) in misspelt::suspicious(&P::ABOUT, P::KIND, &request.config.object) {
         log::warn!("key {key:?} is not known: is {meant:?} meant?");
     }
+    oddities::warn(P::KIND, &request.config);
 }
 
 fn execute<P: Plugin>(owned: Request) -> Result<Output, Error> {
@@ -424,5 +427,6 @@ fn is_passing(error: &std::io::Error) -> bool {
 }
 
 mod misspelt;
+mod oddities;
 #[cfg(test)]
 mod tests;
