@@ -204,6 +204,10 @@ fn range_sets(request: &Request, config: &HostLocal, ipam: &Ipam) -> Result<Vec<
         named = pod_cidrs(request)?;
     }
     if named.is_empty() {
+        if let Some(nodes) = request.config.object.get("ipam").and_then(|ipam| ipam.get("nodes")) {
+            let why = "the node map belongs one level up: beside \"ipam\", not in it";
+            return Err(Error::config("ipam.nodes", config::shorten(nodes), why));
+        }
         let why = "no addresses to give: set ipam.ranges, ipam.subnet, runtimeConfig.ipRanges, or a node map (nodes)";
         return Err(Error::config("ipam.ranges", "missing", why));
     }

@@ -296,7 +296,11 @@ fn versions_of(object: &RawObject) -> Result<Vec<Version>, Error> {
     known.sort();
     known.dedup();
     if known.is_empty() {
-        let mut details = format!("cniVersion {} has none of {}", named.join(", "), version::list(&Version::ALL));
+        let known = version::list(&Version::ALL);
+        let mut details = match &named[..] {
+            [one] => format!("cniVersion {one:?} is not one of {known}"),
+            several => format!("cniVersion and cniVersions have {}, and none of {known}", several.join(", ")),
+        };
         if let Some(meant) = named.iter().find_map(|text| version::meant(text)) {
             details = format!("{details}: write \"{meant}\"");
         }
