@@ -217,10 +217,10 @@ uninstall() {
 
 # Pods that our plugins made go on without them: their wires carry our alias.
 tell_what_is_held() {
-    held=$(ip link show 2>/dev/null | sed -n 's/^ *alias podwire [0-9a-f]* \(.* \)\{0,1\}/  /p')
+    held=$(ip link show 2>/dev/null | sed -n 's/^ *alias podwire [0-9a-f]* \(.* \)\{0,1\}/      /p')
     [ -n "$held" ] || return 0
     step "Pods that podwire wired still run (network/container/interface)"
-    say "$held"
+    printf '%s\n' "$held"
     say "They keep their network. A runtime removes them with the plugin of the same name that lies in $bin_dir now."
     say "The reference bridge takes interface and addresses away; with ipMasq its DEL then fails once, because it never"
     say "made an iptables chain for them: the second DEL succeeds, and a kubelet calls it. Where there is no plugin of"
@@ -232,7 +232,7 @@ tell_what_stays() {
     if [ -n "$stays" ]; then
         step "What podwire made for all Pods of this node is still there"
         say "When none of them runs any more, this removes it:"
-        say "$stays"
+        printf '%s\n' "$stays"
     fi
     command -v nft >/dev/null ||
         say "nft is not installed: whether the tables \"inet podwire\" and \"bridge podwire\" are there can't be seen."
@@ -249,7 +249,7 @@ what_pods_share() {
         fi
     done
     ip -o link show type vxlan 2>/dev/null |
-        sed -n 's/^[0-9]*: \([^:@]*\).*alias podwire-network .*/  ip link del \1/p'
+        sed -n 's/^[0-9]*: \([^:@]*\).*alias podwire-network .*/      ip link del \1/p'
     for bridge in $(bridges_of_pods); do
         say "  ip link del $bridge    # a bridge of Pods; not if it was there before podwire"
     done
@@ -258,9 +258,8 @@ what_pods_share() {
     for store in /var/lib/cni/networks/* $(values_in_configurations dataDir | sed 's,$,/*,'); do
         if [ -e "$store/index.podwire" ]; then say "  rm -r $store    # reserved addresses"; fi
     done
-    for result in /var/lib/cni/results/*-cnitool-*; do
-        if [ -e "$result" ]; then say "  rm $result    # what cnitool remembers of an attachment"; fi
-    done
+    set -- /var/lib/cni/results/*-cnitool-*
+    if [ -e "$1" ]; then say "  rm /var/lib/cni/results/*-cnitool-*    # what cnitool remembers of attachments"; fi
     for unit in /etc/systemd/system/podwire*; do
         if [ -e "$unit" ]; then say "  systemctl disable --now ${unit##*/}; rm -r $unit"; fi
     done

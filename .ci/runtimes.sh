@@ -1,11 +1,11 @@
 # shellcheck shell=sh
 # Where the container runtimes of this machine look for plugins, by their configurations. Sourced by install.sh, whose words
-# (say, step) and variables (bin_dir) it uses. POSIX sh.
+# (say, step) and variables (bin_dir, from) it uses. POSIX sh.
 #
 # A runtime that looks elsewhere than where podwire was installed goes on with other plugins of the same names, and says
 # nothing of it.
 
-# shellcheck disable=SC2154 # bin_dir is install.sh's
+# shellcheck disable=SC2154 # bin_dir and from are install.sh's
 
 tab=$(printf '\t')
 
@@ -29,10 +29,11 @@ tell_who_looks_elsewhere() {
         if [ -n "$others" ]; then say "It finds these first:$others"; fi
         if [ $looks_here = no ]; then say "It does not look in $bin_dir."; fi
         if [ -n "$(not_ours_in "$better")" ]; then force=' --force'; else force=''; fi
-        say "Install podwire where it looks: $0 --bin-dir $better$force"
+        say "Install podwire where it looks: $0${from:+ --from $from} --bin-dir $better$force"
         case $key in *dirs) value="[\"$bin_dir\"]" ;; *) value="\"$bin_dir\"" ;; esac
         [ "$file" != - ] || file="the configuration of $runtime"
-        say "or have $key = $value in $file, and restart what reads it."
+        case $runtime in Podman) restart='' ;; *) restart=", and restart $runtime" ;; esac
+        say "or have $key = $value in $file$restart."
     done
 }
 

@@ -71,7 +71,8 @@ fn a_version_that_is_missing_or_nearly_right_is_told_with_the_one_to_write() {
         assert!(reply.code() == code && reply.details().contains(told), "{version}: {}", reply.stdout);
     }
     let pod = Pod::new("a");
-    let versionless = json!({"name": "n", "type": "bridge", "bridge": "b0"});
+    let ipam = json!({"type": "host-local", "subnet": "10.5.0.0/24", "dataDir": node.file("data")});
+    let versionless = json!({"name": "n", "type": "bridge", "bridge": "b0", "ipam": ipam});
     let reply = node.call("bridge", "ADD", &pod, &versionless);
     assert!(reply.success && reply.stderr.contains("\"cniVersion\" is missing, which means 0.1.0"), "{reply:?}");
 }
@@ -90,13 +91,15 @@ fn ranges_without_their_second_brackets_and_nodes_a_level_too_deep_are_shown_as_
             assert!(!reply.success && reply.details().contains(told), "{plugin}: {told}: {}", reply.stdout);
         }
     }
+    let reply = status(&node, "host-local", &config(&node, "", &format!(r#","subnet":"10.5.0.0/24"{map}"#)));
+    assert!(reply.success && reply.stderr.contains("the node map belongs one level up"), "{reply:?}");
 }
 
 #[test]
 fn keys_that_need_addresses_are_told_to_have_no_effect_without_ipam() {
     let node = Node::new("slips");
     for key in ["isGateway", "isDefaultGateway", "ipMasq", "forceAddress"] {
-        let pod = Pod::new("a");
+        let pod = Pod::new(key);
         let reply =
             node.call("bridge", "ADD", &pod, &json!({"cniVersion": "1.1.0", "name": "n", "bridge": "b0", key: true}));
         let told = format!("key {key:?} has no effect without an ipam section");
@@ -108,4 +111,17 @@ fn keys_that_need_addresses_are_told_to_have_no_effect_without_ipam() {
         &config(&node, r#","isDefaultGateway":true,"ipMasq":true"#, r#","subnet":"10.5.0.0/24""#),
     );
     assert!(reply.success && !reply.stderr.contains("no effect"), "{reply:?}");
+}
+
+#[test]
+fn telling_a_key_that_is_given_twice_takes_bounded_memory_and_time() {
+    let node = Node::new("slips");
+    let many = |count: u32| (0..count).map(|at| format!(r#""{at:x}":0"#)).collect::<Vec<_>>().join(",");
+    // What is kept as text is not counted, and looked through all the same.
+    let keys = format!(r#","nodes":{{{}}}"#, many(1_200_000));
+    let reply = bounded_call("host-local", "ADD", &config(&node, &keys, r#","subnet":"x","subnet":"10.5.0.0/24""#));
+    assert!(reply.success && reply.stderr.lines().count() == 1, "{:.300}{:.300}", reply.stdout, reply.stderr);
+    let keys = format!(r#","x":{{{}}}"#, vec![many(1000); 200].join(","));
+    let reply = bounded_call("bridge", "STATUS", &config(&node, &keys, r#","subnet":"10.5.0.0/24""#));
+    assert!(reply.success && reply.stderr.lines().count() == 10, "{:.300}{:.300}", reply.stdout, reply.stderr);
 }

@@ -128,10 +128,10 @@ fn runtimes_that_look_elsewhere_are_named_with_the_directory_to_install_into() {
         format!("CRI-O: {ours}/crio, then /opt/other (plugin_dirs in /etc/crio/crio.conf.d/10-crio.conf)\n"),
         format!("Podman: /nowhere, then {ours}/bin (cni_plugin_dirs in /etc/containers/containers.conf)\n"),
         "containerd does not use what was installed".to_owned(),
-        format!("install.sh --bin-dir {ours}/debian --force\n"),
-        format!("or have bin_dir = \"{ours}/bin\" in /etc/containerd/conf.d/10.toml"),
+        format!("install.sh --from {ours}/built --bin-dir {ours}/debian --force\n"),
+        format!("or have bin_dir = \"{ours}/bin\" in /etc/containerd/conf.d/10.toml, and restart containerd.\n"),
         "CRI-O does not use what was installed".to_owned(),
-        format!("install.sh --bin-dir {ours}/crio\n"),
+        format!("install.sh --from {ours}/built --bin-dir {ours}/crio\n"),
         format!("or have plugin_dirs = [\"{ours}/bin\"] in /etc/crio/crio.conf.d/10-crio.conf"),
     ] {
         assert!(said.contains(&part), "{part}: {said}");
@@ -167,7 +167,7 @@ const LEFT: &str = r#"
     touch /etc/systemd/system/podwire-sync.path
     for bridge in cni0 br-two br-lan; do ip link add $bridge type bridge; done
     ip link add pod0 type veth peer name vethp0; ip link set vethp0 master br-two
-    ip link add lan0 type dummy; ip link set lan0 master br-lan up
+    ip link add lan0 type veth peer name lan1; ip link set lan0 master br-lan up
     ip link add vxlan.7 type vxlan id 7 dev lan0 dstport 4789; ip link set vxlan.7 alias "podwire-network 0123 two"
     ip link add vxlan.8 type vxlan id 8 dev lan0 dstport 4790
     ip route add 10.9.0.0/24 dev lan0 proto 112; ip -6 route add fd00:9::/64 dev lan0 proto 112 table 99
@@ -206,7 +206,7 @@ fn uninstall_names_everything_that_pods_shared_with_the_command_that_removes_it(
         "rm -r /run/podwire ",
         "rm -r /var/lib/cni/networks/one ",
         &format!("rm -r {store} "),
-        "rm /var/lib/cni/results/one-cnitool-0123-eth0 ",
+        "rm /var/lib/cni/results/*-cnitool-* ",
         "systemctl disable --now podwire-sync.path; rm -r /etc/systemd/system/podwire-sync.path",
     ] {
         assert!(said.contains(command), "{command}: {said}");
@@ -214,7 +214,8 @@ fn uninstall_names_everything_that_pods_shared_with_the_command_that_removes_it(
     for ours in ["cni0", "br-two", "vxlan.7", "podwire", "10.9.0.0", "fd00:9::", "networks/one", &store, "cnitool"] {
         assert!(!left.contains(ours), "{ours} is left: {left}\n{said}");
     }
-    for theirs in ["br-lan", "lan0", "vxlan.8", "pod0", "table inet theirs", "networks/theirs", "one-4567-eth0"] {
+    for theirs in ["br-lan", "lan0", "lan1", "vxlan.8", "pod0", "table inet theirs", "networks/theirs", "one-4567-eth0"]
+    {
         assert!(left.contains(theirs), "{theirs} is gone: {left}\n{said}");
     }
     assert!(!again.contains("still there"), "{again}");
