@@ -221,6 +221,14 @@ fn range_sets(request: &Request, config: &HostLocal, ipam: &Ipam) -> Result<Vec<
     if named.is_empty() {
         named = pod_cidrs(request, &config.map)?;
     }
+    if let Some(nodes) = request.config.object.get("ipam").and_then(|ipam| ipam.get("nodes")) {
+        let why = "the node map belongs one level up: beside \"ipam\", not in it";
+        let misplaced = Error::config("ipam.nodes", config::shorten(nodes), why);
+        if named.is_empty() {
+            return Err(misplaced);
+        }
+        log::warn!("{}", misplaced.details);
+    }
     if named.is_empty() {
         let why = "no addresses to give: set ipam.ranges, ipam.subnet, runtimeConfig.ipRanges, or a node map (nodes)";
         return Err(Error::config("ipam.ranges", "missing", why));
