@@ -123,27 +123,19 @@ impl Level {
     pub fn declare(&mut self, path: &'static str, shape: Shape, words: Words) {
         let Some((first, rest)) = path.split_once('.') else {
             match self.keys.iter_mut().find(|key| key.name == path) {
-                None => self.add(Key { name: path, shape, words }),
+                None => self.keys.push(Key { name: path, shape, words }),
                 Some(key) if key.words.help.is_empty() && !words.help.is_empty() => key.words = words,
                 Some(_) => (),
             }
             return;
         };
         let place = self.keys.iter().position(|key| key.name == first).unwrap_or_else(|| {
-            self.add(Key { name: first, shape: Shape::Object(Level::default()), words: UNDOCUMENTED });
+            self.keys.push(Key { name: first, shape: Shape::Object(Level::default()), words: UNDOCUMENTED });
             self.keys.len() - 1
         });
         if let Shape::Object(inner) = &mut self.keys[place].shape {
             inner.declare(rest, shape, words);
         }
-    }
-
-    /// Every execution builds the tree: room for most levels at once is cheaper than growing.
-    fn add(&mut self, key: Key) {
-        if self.keys.is_empty() {
-            self.keys.reserve(16);
-        }
-        self.keys.push(key);
     }
 
     /// Changes what the documents say about a key that is declared.
