@@ -10,10 +10,10 @@
 tab=$(printf '\t')
 
 tell_where_runtimes_look() {
-    found=$(runtimes)
-    [ -n "$found" ] || return 0
+    runtimes_here=$(runtimes)
+    [ -n "$runtimes_here" ] || return 0
     step "Where the runtimes of this machine look for plugins"
-    printf '%s\n' "$found" | while IFS=$tab read -r runtime directories key file; do
+    printf '%s\n' "$runtimes_here" | while IFS=$tab read -r runtime directories key file; do
         if [ "$file" = - ]; then why='its default'; else why="$key in $file"; fi
         say "$runtime: $(printf '%s' "$directories" | sed 's/:/, then /g') ($why)"
     done
@@ -21,7 +21,9 @@ tell_where_runtimes_look() {
 
 # After an installation, as the last words: what each such runtime needs.
 tell_who_looks_elsewhere() {
-    runtimes | while IFS=$tab read -r runtime directories key file; do
+    [ -n "$runtimes_here" ] || return 0
+    names=$(plugins)
+    printf '%s\n' "$runtimes_here" | while IFS=$tab read -r runtime directories key file; do
         look_in "$directories"
         if [ $looks_here = yes ] && [ -z "$others" ]; then continue; fi
         step "$runtime does not use what was installed"
@@ -37,14 +39,14 @@ tell_who_looks_elsewhere() {
     done
 }
 
-# look_in DIRECTORIES: what a runtime finds there. Sets looks_here (does it come to bin_dir?), others (what it finds before
-# that) and better (the directory to install into instead).
+# look_in DIRECTORIES: which plugins ($names) a runtime finds there. Sets looks_here (does it come to bin_dir?), others (what
+# it finds before that) and better (the directory to install into instead).
 look_in() {
     looks_here=no others='' better=''
     for dir in $(printf '%s' "$1" | tr : ' '); do
         if is_same_directory "$dir" "$bin_dir"; then looks_here=yes && return; fi
         found=''
-        for name in $(plugins); do if [ -x "$dir/$name" ]; then found="$found $dir/$name"; fi; done
+        for name in $names; do if [ -x "$dir/$name" ]; then found="$found $dir/$name"; fi; done
         if [ -z "$others" ] && { [ -n "$found" ] || [ -z "$better" ]; }; then better=$dir; fi
         others=$others$found
     done
@@ -120,7 +122,7 @@ strings_of() {
 
 is_same_directory() { [ "$1" = "$2" ] || { [ -d "$1" ] && [ "$(real "$1")" = "$(real "$2")" ]; }; }
 
-# The plugins in a directory that have our names and are another project's.
+# The plugins ($names) in a directory that have our names and are another project's.
 not_ours_in() {
-    for name in $(plugins); do if exists "$1/$name" && ! is_ours "$1/$name"; then printf '%s\n' "$name"; fi; done
+    for name in $names; do if exists "$1/$name" && ! is_ours "$1/$name"; then printf '%s\n' "$name"; fi; done
 }
