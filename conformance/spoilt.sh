@@ -73,6 +73,8 @@ inside() {
     spoil_links
     spoil_rules
     spoil_files
+    # It would wait for a network that is not there.
+    export CARGO_NET_OFFLINE=true
     exec "$@"
 }
 

@@ -12,7 +12,7 @@ use crate::lab::Netns;
 const STATE: &str = "
     ip -o -d link | sed -E 's/_timer +[0-9.]+//g'
     ip -o addr | sed 's/ tentative//'
-    ip route show table all; ip -6 route show table all | sed '/ fe80::/d'
+    ip -4 route show table all; ip -6 route show table all | sed '/ fe80::/d'
     ip neigh show nud permanent; bridge fdb show | sed '/^33:33:/d'
     nft -s list ruleset
     grep -rs '' /proc/sys/net | grep -vE 'nf_conntrack_count|_mem:|_orphans:|conntrack_max|conntrack_buckets'";

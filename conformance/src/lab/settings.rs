@@ -66,7 +66,7 @@ pub fn reset() -> Result<()> {
                 set(&directory.join(interface).join(name), value)?;
             }
             // It was made with what `default` was then, but for two that it has of its own.
-            if !["accept_dad", "use_tempaddr"].contains(&name) {
+            if !["accept_dad", "use_tempaddr"].contains(name) {
                 set(&directory.join("lo").join(name), default)?;
             }
         }
