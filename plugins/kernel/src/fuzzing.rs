@@ -12,18 +12,22 @@ use rtnetlink::packet_route::rule::RuleMessage;
 use crate::message::Body;
 use crate::netlink::Answers;
 use crate::nft::dump::read_list;
-use crate::{address, link, neighbor, netlink, nft, route, vlan};
+use crate::{At, address, device, link, neighbor, netlink, nft, route, rule, tc, vlan};
 
 /// RTM_NEWLINK of include/uapi/linux/rtnetlink.h.
 const LINK: u16 = 16;
+/// From RTM_NEWQDISC to RTM_NEWTFILTER.
+const TRAFFIC_CONTROL: std::ops::RangeInclusive<u16> = 36..=44;
 
-/// Links, addresses, routes, neighbors and rules. `neighbor` is given each neighbor: who reads more of one is elsewhere.
+/// Links, addresses, routes, neighbors, rules and traffic control. `neighbor` is given each neighbor: who reads more of one is elsewhere.
 pub fn routing(datagram: &[u8], neighbor: &dyn Fn(&NeighbourMessage)) {
     for answer in Answers(datagram) {
         let _ = answer.outcome();
         let (kind, bytes) = (answer.kind, answer.payload);
         if kind == LINK {
-            link::read(bytes);
+            if let Some(link) = link::read(bytes) {
+                device::read(&link);
+            }
             vlan::vlans(bytes.get(link::HEADER..).unwrap_or_default()).count();
         } else if let Ok(message) = AddressMessage::read(kind, bytes) {
             address::read(&message);
@@ -35,15 +39,21 @@ pub fn routing(datagram: &[u8], neighbor: &dyn Fn(&NeighbourMessage)) {
         } else if let Ok(message) = NeighbourMessage::read(kind, bytes) {
             neighbor::hardware_address(&message);
             neighbor(&message);
-        } else {
-            let _ = RuleMessage::read(kind, bytes);
+        } else if TRAFFIC_CONTROL.contains(&kind) {
+            if let Some(told) = tc::read(bytes) {
+                tc::look_into(&told);
+            }
+        } else if let Ok(message) = RuleMessage::read(kind, bytes) {
+            rule::read(At::Host, &message);
         }
     }
 }
 
-/// Rules, sets and elements of nftables.
+/// Rules, sets, elements, base chains and counters of nftables.
 pub fn netfilter(datagram: &[u8]) {
     for answer in Answers(datagram) {
+        nft::base::read_chain(answer.payload);
+        nft::object::read_count(answer.payload);
         let Ok(message) = NetfilterMessage::read(answer.kind, answer.payload) else { continue };
         nft::comment_of(&message);
         nft::read_elements(&message);

@@ -12,6 +12,8 @@
 pub mod address;
 mod attribute;
 pub mod bridge;
+pub mod controller;
+pub mod device;
 pub mod error;
 pub mod forward_policy;
 #[cfg(feature = "fuzzing")]
@@ -26,7 +28,9 @@ pub mod netns;
 pub mod nft;
 pub mod plan;
 pub mod route;
+pub mod rule;
 pub mod sysctl;
+pub mod tc;
 pub mod veth;
 pub mod vlan;
 pub mod vxlan;

@@ -48,7 +48,7 @@ pub struct Link {
 pub fn get(kernel: &Kernel, at: At, name: &str) -> Result<Option<Link>> {
     let message = LinkUnspec::new_with_name(name).append_extra_attribute(without_statistics()).build();
     let doing = || format!("looking for link {name:?} {}", at.words());
-    let link = kernel.route(at).get_as(Rtm::get_link(message), &read_all, &doing)?;
+    let link = kernel.route(at).get_as(Rtm::get_link(message), 0, &read_all, &doing)?;
     if let Some(link) = &link {
         kernel.indices.borrow_mut().insert((at, name.to_owned()), link.index);
     }
@@ -149,7 +149,7 @@ pub fn remove_many(kernel: &Kernel, at: At, links: &[Link]) -> Vec<Error> {
 const REMOVED_AT_ONCE: usize = 100;
 
 /// What is gone already needs no removal.
-fn unless_gone(done: Result<()>) -> Result<()> {
+pub(crate) fn unless_gone(done: Result<()>) -> Result<()> {
     match done {
         Err(error) if error.is(nix::errno::Errno::ENODEV) => Ok(()),
         other => other,

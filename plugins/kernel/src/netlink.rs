@@ -100,13 +100,19 @@ impl<T: Message> Socket<T> {
 
     /// Asks for one object; `None` if the kernel has no such thing.
     pub fn get<B: Body>(&self, message: T, doing: &dyn Fn() -> String) -> Result<Option<B>> {
-        self.get_as(message, &keep, doing)
+        self.get_as(message, 0, &keep, doing)
     }
 
-    /// Asks for one object, read by `read` from its kind and what is behind its header.
-    pub fn get_as<R>(&self, message: T, read: &Reader<R>, doing: &dyn Fn() -> String) -> Result<Option<R>> {
+    /// Asks for one object with more `flags`, read by `read` from its kind and what is behind its header.
+    pub fn get_as<R>(
+        &self,
+        message: T,
+        flags: u16,
+        read: &Reader<R>,
+        doing: &dyn Fn() -> String,
+    ) -> Result<Option<R>> {
         let mut objects = Vec::new();
-        match self.ask(&message, NLM_F_ACK, &mut |kind, bytes| read(kind, bytes, &mut objects)) {
+        match self.ask(&message, NLM_F_ACK | flags, &mut |kind, bytes| read(kind, bytes, &mut objects)) {
             Ok(()) => Ok(objects.pop()),
             Err(Fault::Refused(Errno::ENODEV | Errno::ENOENT, _)) => Ok(None),
             Err(fault) => Err(fault.into_error(doing())),

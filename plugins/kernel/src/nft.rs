@@ -1,14 +1,21 @@
 //! nftables' tables, chains, rules, sets and their elements, as netlink messages.
 //!
-//! A [`Table`] is read here; `transaction.rs` changes it, with rules made of `expression.rs`. `foreign.rs` reads and removes
-//! rules of other programs' tables.
+//! A [`Table`] is read here; `transaction.rs` changes it. Rules are made of the few words in `expression.rs`, or of the larger
+//! vocabulary: facts about a packet (`field.rs`), [`condition`]s and [`statement`]s. Sets and maps of any type are in `set.rs`,
+//! base chains of all tables in `base.rs`, counters in `object.rs`. `foreign.rs` reads and removes rules of other programs' tables.
 //!
 //! Changes go in transactions: all of one happens, or none. (Kernel: net/netfilter/nf_tables_api.c, include/uapi/linux/netfilter/nf_tables.h.)
 
+pub(crate) mod base;
+pub mod condition;
 pub(crate) mod dump;
 mod expression;
 mod family;
+mod field;
 mod foreign;
+pub(crate) mod object;
+mod set;
+pub mod statement;
 mod transaction;
 
 use netlink_packet_netfilter::nftables::{
@@ -20,12 +27,16 @@ use nix::errno::Errno;
 
 use self::dump::Dumped;
 use self::expression::verdict;
+pub use self::base::{Hooked, Policy, base_chains};
 pub use self::expression::{
     ACCEPT, DROP, Expression, end, equals, in_the_set, is_source_routed_back, masked, meta, payload, simple,
     verdict_map,
 };
 pub use self::family::{Family, bytes};
+pub use self::field::{Field, State, load, register};
 pub use self::foreign::{Chains, Rule, read_rule};
+pub use self::object::Count;
+pub use self::set::{Entry, Holds, Set, Type, Value, concatenated};
 pub use self::transaction::{BaseChain, Transaction, accept_faster, insist};
 use crate::error::Result;
 use crate::kernel::Kernel;

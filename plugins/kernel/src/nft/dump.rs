@@ -17,10 +17,16 @@ use crate::kernel::Kernel;
 pub(crate) struct Dumped {
     /// Its key, in network byte order.
     pub key: Vec<u8>,
+    /// Of an interval of concatenated keys: its last key.
+    pub last: Option<Vec<u8>>,
     /// Is it the end of an interval?
     pub is_end: bool,
     /// Of a verdict map: the chain to go to.
     pub goto: Option<String>,
+    /// Of a verdict map: the verdict's number.
+    pub verdict: Option<u32>,
+    /// Of a map of values: the value.
+    pub data: Option<Vec<u8>>,
     /// Its comment.
     pub comment: Option<String>,
 }
@@ -46,9 +52,11 @@ fn read_element(attributes: &[u8]) -> Dumped {
     const NFTA_SET_ELEM_DATA: u16 = 2;
     const NFTA_SET_ELEM_FLAGS: u16 = 3;
     const NFTA_SET_ELEM_USERDATA: u16 = 6;
+    const NFTA_SET_ELEM_KEY_END: u16 = 10;
     const NFT_SET_ELEM_INTERVAL_END: u8 = 1;
     const NFTA_DATA_VALUE: u16 = 1;
     const NFTA_DATA_VERDICT: u16 = 2;
+    const NFTA_VERDICT_CODE: u16 = 1;
     const NFTA_VERDICT_CHAIN: u16 = 2;
     let mut element = Dumped::default();
     for (kind, value) in each(attributes) {
@@ -58,9 +66,13 @@ fn read_element(attributes: &[u8]) -> Dumped {
                 element.is_end = value.last().is_some_and(|flags| flags & NFT_SET_ELEM_INTERVAL_END != 0);
             }
             NFTA_SET_ELEM_DATA => {
-                let chain = within(value, NFTA_DATA_VERDICT).and_then(|verdict| within(verdict, NFTA_VERDICT_CHAIN));
-                element.goto = chain.map(text);
+                let verdict = within(value, NFTA_DATA_VERDICT);
+                element.goto = verdict.and_then(|verdict| within(verdict, NFTA_VERDICT_CHAIN)).map(text);
+                let code = verdict.and_then(|verdict| within(verdict, NFTA_VERDICT_CODE));
+                element.verdict = code.and_then(|code| code.first_chunk()).map(|code| u32::from_be_bytes(*code));
+                element.data = within(value, NFTA_DATA_VALUE).map(<[u8]>::to_vec);
             }
+            NFTA_SET_ELEM_KEY_END => element.last = within(value, NFTA_DATA_VALUE).map(<[u8]>::to_vec),
             NFTA_SET_ELEM_USERDATA => element.comment = read_comment(value).map(str::to_owned),
             _ => {}
         }

@@ -77,7 +77,7 @@ impl Family {
     }
 
     /// NFPROTO_IPV4 and NFPROTO_IPV6 of include/uapi/linux/netfilter.h.
-    fn nfproto(self) -> u8 {
+    pub(super) fn nfproto(self) -> u8 {
         match self {
             Family::V4 => 2,
             Family::V6 => 10,
@@ -85,7 +85,7 @@ impl Family {
     }
 
     /// Where the source address is in the header (RFC 791, RFC 8200).
-    fn source_offset(self) -> u32 {
+    pub(super) fn source_offset(self) -> u32 {
         match self {
             Family::V4 => 12,
             Family::V6 => 8,

@@ -32,8 +32,8 @@ pub struct BaseChain {
 /// Changes that happen together.
 #[derive(Debug)]
 pub struct Transaction {
-    table: Table,
-    changes: Vec<(NetfilterMessage, u16)>,
+    pub(super) table: Table,
+    pub(super) changes: Vec<(NetfilterMessage, u16)>,
 }
 
 impl Transaction {
@@ -177,7 +177,7 @@ impl Transaction {
         self.push(message, 0);
     }
 
-    fn push(&mut self, message: NfTablesMessage, flags: u16) {
+    pub(super) fn push(&mut self, message: NfTablesMessage, flags: u16) {
         let message = NetfilterMessage::new(NetfilterHeader::new(self.table.family, 0, 0), message);
         self.changes.push((message, NLM_F_ACK | flags));
     }
