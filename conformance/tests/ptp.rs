@@ -118,6 +118,34 @@ fn masquerade_mtu_and_dns_are_as_configured() {
 }
 
 #[test]
+fn configurations_of_the_reference_mean_the_same() {
+    let node = Node::new("node");
+    let resolv = node.file("resolv.conf");
+    std::fs::write(&resolv, "nameserver 10.33.0.54\n").unwrap();
+    // Any list of dns takes the place of IPAM's answer, also an empty one; no list and no domain does not.
+    for (dns, expected) in [
+        (json!({"nameservers": [], "search": [], "options": []}), Value::Null),
+        (json!({"nameservers": null, "domain": ""}), json!({"nameservers": ["10.33.0.54"]})),
+        (json!({}), json!({"nameservers": ["10.33.0.54"]})),
+        (json!({"domain": "example"}), json!({"domain": "example"})),
+    ] {
+        let mut network = network(&node, json!({"dns": dns}));
+        network.config["ipam"]["resolvConf"] = json!(resolv);
+        let pod = Pod::new("pod");
+        let found = &network.add(&pod)["dns"];
+        assert!(*found == expected || expected.is_null() && *found == json!({}), "{dns}: {found}");
+        network.del(&pod);
+    }
+    // "iptables" masquerades too, and the log says how.
+    let network = network(&node, json!({"ipMasq": true, "ipMasqBackend": "iptables"}));
+    let pod = Pod::new("pod");
+    let reply = network.call("ADD", &pod);
+    reply.ok();
+    assert!(reply.stderr.contains("ipMasqBackend"), "{}", reply.stderr);
+    assert!(node.netns.sh("nft list ruleset").contains("10.33.0.2"));
+}
+
+#[test]
 fn check_finds_each_part_of_the_wire_missing_and_del_leaves_nothing() {
     let node = Node::new("node");
     let network = network(&node, json!({"ipMasq": true}));
@@ -163,7 +191,7 @@ fn ipam_is_needed_and_wrong_keys_are_named() {
     refused(json!({}), "ipam.type");
     refused(json!({"mtu": 40}), "mtu");
     refused(json!({"mtu": 1000}), "IPv6 takes 1280");
-    refused(json!({"ipMasqBackend": "iptables"}), "ipMasqBackend");
+    refused(json!({"ipMasqBackend": "magic"}), "ipMasqBackend");
     refused(json!({"nodeRoutes": false}), "nodeRoutes");
     refused(json!({"args": {"cni": {"mac": "01:00:00:00:00:01"}}}), "args.cni.mac");
     common::held_nothing(&network(&node, json!({})));

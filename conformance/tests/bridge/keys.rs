@@ -186,7 +186,6 @@ fn configurations_that_do_not_hold_are_refused_by_key_and_value_and_touch_nothin
         (json!({"mtu": -1}), "mtu", "-1"),
         (json!({"isGateway": "yes"}), "isGateway", "yes"),
         (json!({"hairpinMode": true, "promiscMode": true}), "hairpinMode", "promiscMode"),
-        (json!({"ipMasqBackend": "iptables"}), "ipMasqBackend", "iptables"),
         (json!({"ipMasqBackend": "magic"}), "ipMasqBackend", "magic"),
         (json!({"vlan": 4095}), "vlan", "4095"),
         (json!({"vlan": 70000}), "vlan", "70000"),

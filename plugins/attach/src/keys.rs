@@ -16,10 +16,40 @@ pub struct WireKeys {
     _ipam: Section,
     /// Name resolution, handed to the runtime.
     #[key(shown = "what IPAM says")]
-    pub dns: Dns,
+    pub dns: DnsKey,
     /// `args.cni.mac` and `runtimeConfig.mac`.
     #[key(flatten)]
     pub mac: MacKeys,
+}
+
+/// `dns`: name resolution that takes the place of what IPAM says. As in the reference, any list that is given takes its
+/// place, also an empty one.
+#[derive(Debug, Default)]
+pub struct DnsKey {
+    dns: Dns,
+    is_given: bool,
+}
+
+impl DnsKey {
+    /// What the configuration says, or else `from_ipam`.
+    pub fn or(&self, from_ipam: Dns) -> Dns {
+        if self.is_given { self.dns.clone() } else { from_ipam }
+    }
+}
+
+impl Shaped for DnsKey {
+    fn shape() -> Shape {
+        Dns::shape()
+    }
+}
+
+impl KeyType for DnsKey {
+    fn read(value: &Value, at: &At<'_>) -> Result<Self, Error> {
+        let dns = Dns::read(value, at)?;
+        let has_list = |name: &str| value.get(name).is_some_and(Value::is_array);
+        let is_given = !dns.domain.is_empty() || ["nameservers", "search", "options"].into_iter().any(has_list);
+        Ok(DnsKey { dns, is_given })
+    }
 }
 
 /// `ipam`, which is for the IPAM plugin to read: see [`Config::ipam_type`](libcni::Config::ipam_type).
@@ -85,22 +115,22 @@ impl NodeRouteKeys {
 pub struct MasqueradeKeys {
     /// Masquerade what Pods send beyond their subnet or cluster.
     pub ip_masq: bool,
-    /// How; nothing else is supported.
+    /// Accepted as the reference has it; podwire always uses nftables.
     #[key(shown = "\"nftables\"")]
     ip_masq_backend: Option<String>,
 }
 
 impl MasqueradeKeys {
-    /// Is `ipMasqBackend` one that is supported? Code 7 if not.
+    /// Is `ipMasqBackend` one that exists? Code 7 if not.
     pub fn validate(&self) -> Result<(), Error> {
         match self.ip_masq_backend.as_deref() {
             None | Some("" | "nftables") => Ok(()),
-            Some("iptables") => Err(Error::config(
-                "ipMasqBackend",
-                "\"iptables\"",
-                "this plugin masquerades with nftables and executes no iptables; remove the key, or write \"nftables\"",
-            )),
-            Some(other) => Err(Error::config("ipMasqBackend", format!("{other:?}"), "the only one is \"nftables\"")),
+            // Configurations that were written for the reference plugins have it: the effect is the same.
+            Some("iptables") => {
+                log::warn!("key \"ipMasqBackend\" is \"iptables\", but podwire masquerades with nftables: remove the key");
+                Ok(())
+            }
+            Some(other) => Err(Error::config("ipMasqBackend", format!("{other:?}"), "either \"nftables\" or \"iptables\", and podwire uses nftables for both")),
         }
     }
 }

@@ -212,10 +212,7 @@ fn connect<'a, P: WirePlugin>(
     undo.has_addresses(ipam);
     wiring.subnets = from_ipam.ips.iter().map(|ip| ip.address).collect();
     wiring.addresses = P::complete(wiring.config, kernel, from_ipam)?;
-    let dns = &P::keys(wiring.config).dns;
-    if !dns.is_empty() {
-        wiring.addresses.dns = dns.clone();
-    }
+    wiring.addresses.dns = P::keys(wiring.config).dns.or(std::mem::take(&mut wiring.addresses.dns));
     if early.is_none() {
         wiring.pod.mac = requested_mac.unwrap_or_else(|| P::pod_mac(&wiring.addresses));
     }

@@ -48,9 +48,7 @@ impl ChainedPlugin for Chained {
     }
 
     fn amend(config: &Config, result: &mut CniResult) {
-        if !config.wire.dns.is_empty() {
-            result.dns = config.wire.dns.clone();
-        }
+        result.dns = config.wire.dns.or(std::mem::take(&mut result.dns));
     }
 }
 
