@@ -257,8 +257,9 @@ fn with_addresses<P: WirePlugin>(wiring: &Wiring<P::Config>, early: Option<Label
         None => plan_pair(&mut plan, P::pair(wiring), &label),
         Some(early) if early != label => {
             let (alias, record) = label.alias();
-            record.into_iter().for_each(|record| drop(plan.owned(record)));
+            // In this order: the DEL after an ADD that was killed in between goes by the alias.
             plan.owned(Alias { link: wiring.host.name.clone(), before: None, alias });
+            record.into_iter().for_each(|record| drop(plan.owned(record)));
         }
         Some(_) => {}
     }
