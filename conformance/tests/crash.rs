@@ -102,14 +102,14 @@ fn a_pod_with_a_record_leaves_nothing_wherever_it_is_killed() {
     if no_strace() {
         return;
     }
-    let calls = ["openat", "write", "rename", "unlink", "sendto"].map(str::to_owned).to_vec();
+    let calls = ["write", "rename", "sendto"].map(str::to_owned).to_vec();
     let networks = vec![named("bridge-many"), named("routed-many")];
-    let verbs = vec![Verb::Add, Verb::Del];
+    let verbs = vec![Verb::Add];
     let options = Options { verbs, calls, ..options(vec![bin_dir()], networks, vec![Harm::Kill], None) };
     let report = crash::run(&options, &|_, _, _| ()).unwrap();
     println!("{report}");
     assert_eq!(report.failures().count(), 0, "{report}");
-    assert!(report.hits() > 60, "{report}");
+    assert!(report.hits() > 20, "{report}");
 }
 
 #[test]
