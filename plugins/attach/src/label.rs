@@ -126,7 +126,7 @@ impl Label {
         let mut parts = self.parts.clone();
         parts.sort_by_key(|(word, _)| KINDS.iter().position(|kind| kind.part() == word).unwrap_or(KINDS.len()));
         let all = self.head(&parts, None);
-        if all.len() + self.elastic_least() <= MAX_ALIAS {
+        if self.fits(&all) {
             return (self.end(all), None);
         }
         let record = Record::new(self.owner, self.complete());
@@ -134,7 +134,7 @@ impl Label {
         // The new record has what is still known of one that is lost.
         for part in parts.iter().filter(|(word, _)| word != MORE) {
             fitting.push(part.clone());
-            if self.head(&fitting, Some(&record)).len() + self.elastic_least() > MAX_ALIAS {
+            if !self.fits(&self.head(&fitting, Some(&record))) {
                 fitting.pop();
             }
         }
@@ -159,6 +159,11 @@ impl Label {
             let _ = write!(text, " {word}={value}");
         }
         text
+    }
+
+    /// Is there room for the least of the rest after that, and for the space before the words?
+    fn fits(&self, head: &str) -> bool {
+        head.len() + self.elastic_least() < MAX_ALIAS
     }
 
     /// The bytes that the part that may be cut takes at least.

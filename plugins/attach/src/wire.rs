@@ -259,7 +259,9 @@ fn with_addresses<P: WirePlugin>(wiring: &Wiring<P::Config>, early: Option<Label
             let (alias, record) = label.alias();
             // In this order: the DEL after an ADD that was killed in between goes by the alias.
             plan.owned(Alias { link: wiring.host.name.clone(), before: None, alias });
-            record.into_iter().for_each(|record| drop(plan.owned(record)));
+            if let Some(record) = record {
+                plan.owned(record);
+            }
         }
         Some(_) => {}
     }
@@ -270,7 +272,9 @@ fn with_addresses<P: WirePlugin>(wiring: &Wiring<P::Config>, early: Option<Label
 /// The pair with its label. The record, if there is one, is written before the alias that refers to it.
 fn plan_pair(plan: &mut Plan, pair: Veth, label: &Label) {
     let (alias, record) = label.alias();
-    record.into_iter().for_each(|record| drop(plan.owned(record)));
+    if let Some(record) = record {
+        plan.owned(record);
+    }
     plan.owned(Veth { alias, ..pair });
 }
 
