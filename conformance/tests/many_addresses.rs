@@ -132,8 +132,11 @@ fn a_pod_whose_namespace_is_gone_leaves_neither_elements_nor_record() {
     });
 }
 
-/// What may become of a record. `other` is the record of another Pod.
-fn damages() -> [(&'static str, fn(&Path, &Path)); 8] {
+/// Damages a record; the second path is the record of another Pod.
+type Damage = fn(&Path, &Path);
+
+/// What may become of a record.
+fn damages() -> [(&'static str, Damage); 8] {
     [
         ("removed", |path, _| fs::remove_file(path).unwrap()),
         ("empty", |path, _| fs::write(path, "").unwrap()),
