@@ -35,7 +35,7 @@ fn networks(node: &Node) -> Vec<Network<'_>> {
 }
 
 fn each(job: impl Fn(&Network)) {
-    let node = Node::new("many");
+    let node = new_node();
     for network in networks(&node) {
         println!("{}", network.config);
         // What is there for another wiring would not be there again after a flush.
@@ -45,6 +45,12 @@ fn each(job: impl Fn(&Network)) {
         assert_eq!(records(&node), [""; 0].map(PathBuf::from));
         assert_eq!(elements(&node), [""; 0]);
     }
+}
+
+fn new_node() -> Node {
+    let node = Node::new("many");
+    look::forget_records(&node.netns);
+    node
 }
 
 /// The files of the node's records.
@@ -193,7 +199,7 @@ fn whatever_becomes_of_its_record_it_is_removed_and_another_pod_keeps_its_own() 
 /// The rules of a Pod whose record is lost can't be restored: the log says so, and who else lives is restored.
 #[test]
 fn a_lost_record_is_told_of_and_keeps_no_other_pod_from_being_restored() {
-    let node = Node::new("many");
+    let node = new_node();
     let network = networks(&node).remove(2);
     let [a, b, new] = ["a", "b", "new"].map(Pod::new);
     network.add(&a);

@@ -100,6 +100,13 @@ fn is_address(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| name.parse::<std::net::IpAddr>().is_ok())
 }
 
+/// Removes the records that another namespace of the same number has left: a new one has none.
+pub fn forget_records(netns: &Netns) {
+    for (_, path) in records(netns) {
+        let _ = fs::remove_file(path);
+    }
+}
+
 /// Does a process run in the namespace?
 pub fn is_inhabited(netns: &Netns) -> bool {
     let Ok(there) = fs::metadata(netns.path()) else { return false };
