@@ -96,6 +96,22 @@ fn what_a_chained_plugin_added_goes_with_its_add_that_failed() {
     every_failure("bridge-vxlan", Verb::Add, "sendto");
 }
 
+/// Between record, alias and elements, of a pair that is there before its addresses and of one that comes after them.
+#[test]
+fn a_pod_with_a_record_leaves_nothing_wherever_it_is_killed() {
+    if no_strace() {
+        return;
+    }
+    let calls = ["write", "rename", "sendto"].map(str::to_owned).to_vec();
+    let networks = vec![named("bridge-many"), named("routed-many")];
+    let verbs = vec![Verb::Add];
+    let options = Options { verbs, calls, ..options(vec![bin_dir()], networks, vec![Harm::Kill], None) };
+    let report = crash::run(&options, &|_, _, _| ()).unwrap();
+    println!("{report}");
+    assert_eq!(report.failures().count(), 0, "{report}");
+    assert!(report.hits() > 20, "{report}");
+}
+
 #[test]
 fn a_store_that_loses_addresses_is_caught() {
     let reference = Path::new(REFERENCE_DIR);

@@ -9,7 +9,7 @@
 use std::panic::{catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
-use dataplane::fuzzing;
+use kernel::fuzzing;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     HOOK.call_once(pass_over_the_library);
     let Some((kind, datagram)) = data.split_first() else { return };
     match kind % 4 {
-        0 => fuzzing::routing(datagram),
+        0 => fuzzing::routing(datagram, &cluster::fuzzing::neighbor),
         1 => drop(catch_unwind(|| fuzzing::netfilter(datagram))),
         2 => assert!(fuzzing::elements(datagram) <= datagram.len()),
         _ => drop(fuzzing::refusal(datagram)),

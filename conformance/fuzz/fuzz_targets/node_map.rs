@@ -10,7 +10,7 @@ use libcni::config::{Document, Size};
 use libcni::keys::Level;
 use libcni::{Config, Version};
 use libfuzzer_sys::fuzz_target;
-use nodes::{Cluster, Keys, Map, MapKeys};
+use nodes::{Keys, Map, MapKeys, View};
 
 fuzz_target!(|data: &[u8]| {
     let inline = [br#"{"name":"n","underlayFamily":"ipv6","nodes":"#, data, b"}"].concat();
@@ -32,7 +32,7 @@ fn read(bytes: Vec<u8>) {
     if let Ok(map) = keys.source.parse() {
         consistent(&map);
         for node in map.nodes().iter().take(4) {
-            seen_from(&keys, &node.addresses, map.nodes().len());
+            seen_from(&keys, &map, &node.addresses);
         }
     }
 }
@@ -49,13 +49,13 @@ fn consistent(map: &Map) {
     }
 }
 
-fn seen_from(keys: &Keys, machine: &[IpAddr], nodes: usize) {
-    let Ok(cluster) = Cluster::new(keys, machine) else { return };
-    assert_eq!(cluster.peers.len() + 1, nodes);
-    for peer in &cluster.peers {
-        let _ = cluster.underlay(peer);
+fn seen_from(keys: &Keys, map: &Map, machine: &[IpAddr]) {
+    let Ok(view) = View::new(map, keys.node_name.as_deref(), keys.underlay_family, machine) else { return };
+    assert_eq!(view.peers.len() + 1, map.nodes().len());
+    for peer in &view.peers {
+        let _ = view.underlay(peer);
         for cidr in &peer.pod_cidrs {
-            let _ = cluster.next_hop(peer, *cidr);
+            let _ = view.next_hop(peer, *cidr);
         }
     }
 }

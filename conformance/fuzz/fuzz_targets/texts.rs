@@ -3,10 +3,10 @@
 
 use std::ffi::CStr;
 
-use dataplane::Mac;
-use dataplane::owner::{Label, Owner};
+use attach::{Label, Owner};
 use host_local::reservation::{Content, Key, MAX_BYTES};
 use host_local::{directory, range, resolv, scan};
+use kernel::Mac;
 use libcni::AttachmentId;
 use libcni::invocation::{identifier_fault, ifname_fault};
 use libfuzzer_sys::fuzz_target;
@@ -37,11 +37,20 @@ fuzz_target!(|data: &[u8]| {
 
 fn label(text: &str) {
     let Some(label) = Label::parse(text) else { return };
-    let written = label.to_string();
-    assert!(written.len() < 255, "{} bytes", written.len());
-    let read = Label::parse(&written).expect("what we write");
+    let owned = names_of_owned(&label);
+    let (alias, record) = label.alias();
+    assert!(alias.len() < 255, "{} bytes", alias.len());
+    let read = Label::parse(&alias).expect("what we write");
     assert_eq!(read.owner, label.owner);
-    assert_eq!((read.mac_check, read.source_check), (label.mac_check, label.source_check));
+    let complete = record.as_ref().map_or(Some(read), |record| Label::parse(record.text())).expect("what we write");
+    assert_eq!(names_of_owned(&complete), owned);
+    assert_eq!(complete.is_complete(), label.is_complete());
+}
+
+/// What the attachment owns beside its wire, but for the record: whether there is one is the writer's affair.
+fn names_of_owned(label: &Label) -> Vec<String> {
+    let owned = attach::kinds::owned_by(label).filter(|(kind, _)| kind.part() != "more");
+    owned.map(|(kind, object)| format!("{}: {object:?}", kind.name())).collect()
 }
 
 /// A container ID and an interface name that are accepted are told apart in an address file.

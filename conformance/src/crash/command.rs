@@ -21,7 +21,8 @@ pub struct CrashArgs {
     /// Directory of plugins; several may be given: what the first one has is harmed. Without it, where this program is.
     #[arg(long = "bin-dir", value_name = "DIR")]
     bin_dirs: Vec<PathBuf>,
-    /// Only these: bridge, bridge-masq, bridge-nodes, bridge-portmap, bridge-vxlan, vxlan-overlay, routed-veth, ptp, loopback, host-local.
+    /// Only these: bridge, bridge-masq, bridge-nodes, bridge-many (of a Pod with more addresses than an alias has room for),
+    /// bridge-portmap, bridge-vxlan, vxlan-overlay, routed-veth, routed-many, ptp, loopback, host-local.
     #[arg(long, value_delimiter = ',', value_name = "NETWORK,…", conflicts_with = "config")]
     network: Vec<String>,
     /// A configuration of your own, a plugin's (.conf) or a list (.conflist). A range of less than 32 addresses shows what is lost.

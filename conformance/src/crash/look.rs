@@ -1,11 +1,13 @@
 //! What is seen of a node: what an operator would find there.
 //!
-//! Links, addresses, routes, permanent neighbors, FDB entries, nftables, the address files: one line for each object.
+//! Links, addresses, routes, permanent neighbors, FDB entries, nftables, podwire's records of that namespace, the address
+//! files: one line for each object.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -27,7 +29,7 @@ pub fn namespace(netns: &Netns, place: &str, batch: &Path, found: &mut BTreeSet<
 /// What ip is asked, in one go.
 pub const BATCH: &str = "addr\nroute show table all\nneigh show nud permanent\n";
 
-/// What nftables has there, and which FDB entries lead to other nodes.
+/// What nftables has there, which FDB entries lead to other nodes, and podwire's records of Pods there.
 pub fn node_only(netns: &Netns, found: &mut BTreeSet<String>) {
     let rules = netns.output(Command::new("nft").args(["-s", "-n", "list", "ruleset"]));
     let rules = String::from_utf8_lossy(&rules.stdout).into_owned();
@@ -37,6 +39,19 @@ pub fn node_only(netns: &Netns, found: &mut BTreeSet<String>) {
     let entries: Value = serde_json::from_slice(&entries.stdout).unwrap_or_default();
     let to_nodes = entries.as_array().into_iter().flatten().filter(|entry| entry["dst"].is_string());
     found.extend(to_nodes.map(|entry| format!("fdb {} dst {} dev {}", entry["mac"], entry["dst"], entry["ifname"])));
+    found.extend(records(netns).into_iter().map(|(owner, _)| format!("record {owner}")));
+}
+
+/// podwire's records of Pods on that node: what their names say after the namespace, and the files.
+pub fn records(netns: &Netns) -> Vec<(String, PathBuf)> {
+    let Ok(there) = fs::metadata(netns.path()) else { return Vec::new() };
+    let prefix = format!("{}-", there.ino());
+    let entries = fs::read_dir("/run/podwire/labels").into_iter().flatten().flatten();
+    let of_node = |path: PathBuf| {
+        let owner = path.file_name()?.to_str()?.strip_prefix(&prefix)?.to_owned();
+        Some((owner, path))
+    };
+    entries.filter_map(|entry| of_node(entry.path())).collect()
 }
 
 /// An interface is a line, and one for each address; anything else is one or none.
@@ -85,11 +100,17 @@ fn is_address(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| name.parse::<std::net::IpAddr>().is_ok())
 }
 
+/// Removes the records that another namespace of the same number has left: a new one has none.
+pub fn forget_records(netns: &Netns) {
+    for (_, path) in records(netns) {
+        let _ = fs::remove_file(path);
+    }
+}
+
 /// Does a process run in the namespace?
 pub fn is_inhabited(netns: &Netns) -> bool {
     let Ok(there) = fs::metadata(netns.path()) else { return false };
-    let inode = std::os::unix::fs::MetadataExt::ino(&there);
-    let link = format!("net:[{inode}]");
+    let link = format!("net:[{}]", there.ino());
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let processes = processes.filter(|entry| entry.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit));
     processes

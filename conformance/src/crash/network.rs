@@ -24,6 +24,9 @@ pub struct Subject {
 /// In a plugin's configuration: the path of the node map.
 const MAP: &str = "MAP";
 
+/// Of a Pod with more addresses than the alias of its wire has room for.
+const MANY: u8 = 6;
+
 /// Few addresses, so that one that is lost is missed.
 const SUBNETS: [&str; 2] = ["10.222.0.0/29", "fd00:de::/125"];
 
@@ -52,6 +55,10 @@ impl Subject {
             config.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
             config
         };
+        let many: Vec<Value> = (1..=MANY)
+            .map(|number| json!([{ "subnet": format!("fd00:de:1111:2222:3333:4444:5555:{number}660/125") }]))
+            .collect();
+        let many = json!({ "type": "host-local", "ranges": many });
         let port_map = json!({ "type": "portmap", "capabilities": { "portMappings": true } });
         vec![
             Subject::new("bridge", json!([bridge])),
@@ -62,6 +69,13 @@ impl Subject {
             Subject::new(
                 "bridge-nodes",
                 json!([with(&bridge, json!({ "ipMasq": true, "nodes": MAP, "ipam": by_map }))]),
+            ),
+            Subject::new(
+                "bridge-many",
+                json!([with(
+                    &bridge,
+                    json!({ "ipMasq": true, "macspoofchk": true, "ipspoofchk": true, "ipam": many })
+                )]),
             ),
             Subject::new("bridge-portmap", json!([bridge, port_map])),
             Subject::new(
@@ -79,6 +93,7 @@ impl Subject {
                 "routed-veth",
                 json!([{ "type": "routed-veth", "ipMasq": true, "nodes": MAP, "ipam": by_map }]),
             ),
+            Subject::new("routed-many", json!([{ "type": "routed-veth", "ipMasq": true, "ipam": many }])),
             Subject::new("ptp", json!([{ "type": "ptp", "ipMasq": true, "ipam": ipam }])),
             Subject::new("loopback", json!([{ "type": "loopback" }])),
             Subject::new("host-local", json!([{ "type": "host-local", "ipam": ipam }])),

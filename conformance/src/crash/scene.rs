@@ -87,6 +87,13 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// The witness lives to the end: its record does not go with its namespace.
+impl Drop for Scene<'_> {
+    fn drop(&mut self) {
+        look::forget_records(&self.node.netns);
+    }
+}
+
 impl<'a> Scene<'a> {
     /// A node for trials during `verb`. An error is the plugin's, before anything was harmed.
     pub fn new(stage: &'a Stage<'a>, verb: Verb) -> Result<Self, String> {
@@ -96,6 +103,7 @@ impl<'a> Scene<'a> {
         let (clean, results) = (Clean::default(), RefCell::default());
         let mut scene = Scene { stage, node, pod, witness: None, clean, verb, results };
         fs::write(scene.node.file("batch"), look::BATCH).map_err(|error| error.to_string())?;
+        look::forget_records(&scene.node.netns);
         scene.node.netns.sh(UPLINK);
         if let Some(setup) = &stage.subject.setup {
             scene.node.netns.try_sh(setup)?;

@@ -58,7 +58,7 @@ impl Label {
     }
 
     /// The label of a link; `None` if the link is not an attachment's. A record that the alias refers to is read; if that
-    /// can't be done, the log says so, and the label is what the alias has.
+    /// can't be done, the log says so, and the label is what the alias has: it is not complete ([`Label::is_complete`]).
     pub fn of(link: &Link) -> Option<Self> {
         let label = Label::parse(&link.alias)?;
         let Some(digest) = label.part(MORE) else { return Some(label) };
@@ -66,7 +66,8 @@ impl Label {
             Ok(text) => Label::parse(&text).filter(|complete| complete.owner == label.owner).or(Some(label)),
             Err(error) => {
                 log::warn!(
-                    "interface {:?}: its record can't be read, so some of its rules are unknown: {error}",
+                    "interface {:?}: its record can't be read, so some of its rules are unknown and are not restored after \
+                     a flush; a new Pod in its place has them again: {error}",
                     link.name
                 );
                 Some(label)
@@ -110,6 +111,11 @@ impl Label {
         self.elastic = Some(Elastic { word, head, items });
     }
 
+    /// Does the label name everything that the attachment owns? Not if it refers to a record that could not be read.
+    pub fn is_complete(&self) -> bool {
+        self.part(MORE).is_none()
+    }
+
     /// Does the attachment own anything beside its wire?
     pub fn has_parts(&self) -> bool {
         !self.parts.is_empty()
@@ -120,14 +126,15 @@ impl Label {
         let mut parts = self.parts.clone();
         parts.sort_by_key(|(word, _)| KINDS.iter().position(|kind| kind.part() == word).unwrap_or(KINDS.len()));
         let all = self.head(&parts, None);
-        if all.len() + self.elastic_least() <= MAX_ALIAS {
+        if self.fits(&all) {
             return (self.end(all), None);
         }
         let record = Record::new(self.owner, self.complete());
         let mut fitting = Vec::new();
-        for part in &parts {
+        // The new record has what is still known of one that is lost.
+        for part in parts.iter().filter(|(word, _)| word != MORE) {
             fitting.push(part.clone());
-            if self.head(&fitting, Some(&record)).len() + self.elastic_least() > MAX_ALIAS {
+            if !self.fits(&self.head(&fitting, Some(&record))) {
                 fitting.pop();
             }
         }
@@ -152,6 +159,11 @@ impl Label {
             let _ = write!(text, " {word}={value}");
         }
         text
+    }
+
+    /// Is there room for the least of the rest after that, and for the space before the words?
+    fn fits(&self, head: &str) -> bool {
+        head.len() + self.elastic_least() < MAX_ALIAS
     }
 
     /// The bytes that the part that may be cut takes at least.

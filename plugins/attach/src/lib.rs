@@ -25,6 +25,8 @@ pub mod mac;
 pub mod names;
 pub mod owner;
 pub mod pod;
+#[cfg(test)]
+mod properties;
 pub mod record;
 mod reference;
 pub mod removal;

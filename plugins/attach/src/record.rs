@@ -4,9 +4,11 @@
 //! /run/podwire/labels/4026533311-0123456789abcdef0123456789abcdef      the node's namespace, and the owner
 //! ```
 //!
-//! The file is written before the alias that refers to it, and removed after everything that it names. The alias has a
-//! digest of the text, so a file that was left by an earlier attachment of the same names, or of another namespace with the
-//! same number, is never taken for this one. /run is empty after a reboot, and so is the kernel.
+//! The file is written before anything that it names is made, and removed after all of that. The alias of a wire that exists
+//! already refers to the file before it is written, so that a DEL after a killed ADD finds it. The alias has a digest of the
+//! text, so a file that was left by an earlier attachment of the same names, or of another namespace with the same number, is
+//! never taken for this one. A label whose record is lost or damaged is not complete: DEL then goes by the owner alone
+//! (`removal.rs`). /run is empty after a reboot, and so is the kernel.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use cluster::tag::digest;
 use kernel::{Error, Kernel, Made, Object, Result};
-use nix::libc::O_NOFOLLOW;
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use crate::kinds::{Kind, Owned};
 use crate::label::{Label, MORE};
@@ -53,7 +55,8 @@ impl Record {
     pub fn read(owner: Owner, digest: &str) -> Result<String> {
         let path = path_of(owner)?;
         let mut text = String::new();
-        let read = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW).open(&path);
+        // Nothing that is not a record of ours is followed or waited for.
+        let read = OpenOptions::new().read(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(&path);
         read.and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text)).map_err(Error::file(&path))?;
         match hex(&text) == digest {
             true => Ok(text),
@@ -65,6 +68,13 @@ impl Record {
 
     /// Writes a new file and gives it its name: no reader ever sees half of it.
     fn write(&self, path: &Path) -> io::Result<()> {
+        if self.text.len() as u64 > MAX_BYTES {
+            let why = format!(
+                "a record of {} bytes, where {MAX_BYTES} is the most: the Pod has too many addresses",
+                self.text.len()
+            );
+            return Err(io::Error::new(ErrorKind::FileTooLarge, why));
+        }
         DirBuilder::new().recursive(true).mode(0o700).create(DIRECTORY)?;
         let new = path.with_extension(format!("new-{}", std::process::id()));
         let mut options = OpenOptions::new();
@@ -88,10 +98,15 @@ fn path_of(owner: Owner) -> Result<PathBuf> {
     Ok(Path::new(DIRECTORY).join(format!("{}-{owner}", namespace()?)))
 }
 
+/// A directory in a record's place is no record: it stays, and is in no Pod's way.
 fn remove(path: PathBuf) -> Result<()> {
     match fs::remove_file(&path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(Error::file(path)(error)),
-        _ => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::IsADirectory => {
+            log::warn!("{}: a directory in the place of a record: left as it is", path.display());
+            Ok(())
+        }
+        other => other.map_err(Error::file(path)),
     }
 }
 
@@ -134,7 +149,7 @@ impl Kind for Records {
     /// killed has left.
     fn sweep(&self, _kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<()> {
         let entries = match fs::read_dir(DIRECTORY) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
             other => other.map_err(Error::file(DIRECTORY))?,
         };
         let namespace = format!("{}-", namespace()?);

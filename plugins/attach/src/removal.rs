@@ -34,12 +34,13 @@ pub fn remove_wire(request: &Request, attachment: &Attachment, wire: &dyn Wire) 
     let owner = names::owner(request, &attachment.id);
     match wire.find(&kernel, owner).map_err(told)? {
         Found::Labelled(label) => remove_labelled(&kernel, &label, wire),
-        Found::Unlabelled => wire.remove(&kernel, owner).map_err(told),
+        // A record may have been written before.
+        Found::Unlabelled => wire.remove(&kernel, owner).map_err(told).and_then(|()| sweep(&kernel, &is_of(owner))),
         Found::Nothing => remove_what_is_left(kernel, request, attachment, owner),
     }
 }
 
-/// The label says what there is to remove.
+/// The label says what there is to remove; if its record is lost, everything of its owner's is looked for instead.
 fn remove_labelled(kernel: &Kernel, label: &Label, wire: &dyn Wire) -> Result<(), Error> {
     let owned: Vec<_> = owned_by(label).filter(|(kind, _)| !kind.goes_with_the_wire()).collect();
     for (kind, object) in owned.iter().filter(|(kind, _)| kind.goes_before_the_wire()) {
@@ -48,12 +49,15 @@ fn remove_labelled(kernel: &Kernel, label: &Label, wire: &dyn Wire) -> Result<()
         }
     }
     wire.remove(kernel, label.owner).map_err(told)?;
-    if owned.is_empty() {
+    if owned.is_empty() && label.is_complete() {
         return Ok(());
     }
     // A process that restored a flushed table meanwhile saw the wire, and has put the elements back.
     restore::wait().map_err(told)?;
-    owned.iter().try_for_each(|(_, object)| object.remove(kernel)).map_err(told)
+    match label.is_complete() {
+        true => owned.iter().try_for_each(|(_, object)| object.remove(kernel)).map_err(told),
+        false => sweep(kernel, &is_of(label.owner)),
+    }
 }
 
 /// The wire is gone, perhaps with the Pod's namespace; or another implementation made it.

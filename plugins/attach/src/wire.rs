@@ -254,8 +254,11 @@ fn with_addresses<P: WirePlugin>(wiring: &Wiring<P::Config>, early: Option<Label
         None => plan_pair(&mut plan, P::pair(wiring), &label),
         Some(early) if early != label => {
             let (alias, record) = label.alias();
-            record.into_iter().for_each(|record| drop(plan.owned(record)));
+            // In this order: the DEL after an ADD that was killed in between goes by the alias.
             plan.owned(Alias { link: wiring.host.name.clone(), before: None, alias });
+            if let Some(record) = record {
+                plan.owned(record);
+            }
         }
         Some(_) => {}
     }
@@ -266,7 +269,9 @@ fn with_addresses<P: WirePlugin>(wiring: &Wiring<P::Config>, early: Option<Label
 /// The pair with its label. The record, if there is one, is written before the alias that refers to it.
 fn plan_pair(plan: &mut Plan, pair: Veth, label: &Label) {
     let (alias, record) = label.alias();
-    record.into_iter().for_each(|record| drop(plan.owned(record)));
+    if let Some(record) = record {
+        plan.owned(record);
+    }
     plan.owned(Veth { alias, ..pair });
 }
 

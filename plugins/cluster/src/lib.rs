@@ -19,6 +19,8 @@ mod declaration;
 mod devices;
 mod error;
 mod facts;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod inside;
 mod lock;
 mod network;
