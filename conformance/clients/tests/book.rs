@@ -160,6 +160,7 @@ fn by_hand() {
 fn with_ctr() {
     let page = "docs/src/runtimes/containerd.md";
     let machine = machine("ctr", &["10-podwire-dual-stack.conflist", "99-loopback.conflist"]);
+    assert_eq!(block("README.md", "ctr run"), block(page, "ctr run"));
     let _containerd = Containerd::start(&machine);
     machine.sh("ctr images import /run/pod.tar");
     let said =
@@ -203,7 +204,7 @@ fn the_map_that_the_kubernetes_page_makes_is_followed() {
     }
     machine.write("/run/nodes", NODES);
     machine.write("/run/bin/kubectl", "#!/bin/sh\n[ \"$*\" = 'get nodes -o json' ] && cat /run/nodes");
-    let script = block(page, "kubectl get nodes") + &block(page, "mv nodes.json.new");
+    let script = block(page, "kubectl get nodes") + &block(page, "mv /etc/cni/nodes.json.new");
     machine.sh(&format!("chmod +x /run/bin/kubectl; cd /etc/cni\n{script}"));
     configure(&machine, &block(page, "routed-veth"));
     assert_eq!(machine.sh(&block(page, "cnitool status")), "");
