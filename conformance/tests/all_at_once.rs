@@ -137,7 +137,7 @@ fn no_address_is_given_twice_and_at_the_end_everything_is_empty() {
 
 #[test]
 fn what_is_shared_may_be_made_by_all_at_the_same_moment() {
-    for plugin in ["bridge", "routed-veth", "vxlan-overlay"] {
+    for plugin in ["bridge", "routed-veth", "ptp", "vxlan-overlay"] {
         let families = Families { pods4: true, pods6: true, underlay4: true, underlay6: true };
         let cluster = Cluster::new(families, 2);
         let node = cluster.node(0);

@@ -52,6 +52,7 @@ fn config(name: &str, node: &Node) -> Value {
         "bridge" => json!({"type": "bridge", "isGateway": true}),
         "bridge + ipMasq" => json!({"type": "bridge", "isGateway": true, "ipMasq": true}),
         "routed-veth" => json!({"type": "routed-veth"}),
+        "ptp" => json!({"type": "ptp"}),
         "host-local" => json!({"type": "host-local"}),
         other => panic!("no configuration for {other:?} of the budget"),
     };

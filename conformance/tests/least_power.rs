@@ -28,6 +28,7 @@ fn plugins(node: &Node) -> Vec<(&'static str, Value)> {
         ("host-local", json!({"ipam": ipam.clone()})),
         ("bridge", bridge),
         ("routed-veth", json!({"ipMasq": true, "ipam": ipam})),
+        ("ptp", json!({"ipMasq": true, "ipam": ipam})),
         ("vxlan-overlay", json!({"ipMasq": true, "nodes": nodes, "ipam": from_the_map})),
     ]
 }

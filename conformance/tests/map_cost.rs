@@ -61,7 +61,7 @@ fn an_add_with_an_unchanged_map_makes_as_many_system_calls_for_a_thousand_nodes_
     if std::process::Command::new("strace").arg("-V").output().is_err() {
         return println!("skipped: strace is not installed");
     }
-    for plugin in ["bridge", "routed-veth", "vxlan-overlay"] {
+    for plugin in ["bridge", "routed-veth", "ptp", "vxlan-overlay"] {
         for inline in [false, true] {
             let count = |nodes: usize| {
                 // Of IPv4 alone: an address of IPv6 is waited for, more or less often.

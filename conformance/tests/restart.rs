@@ -22,13 +22,16 @@ struct Place {
 impl Place {
     fn each() -> impl Iterator<Item = Place> {
         let bridge = json!({"isDefaultGateway": true, "macspoofchk": true, "ipspoofchk": true});
-        let all = [("bridge", bridge), ("routed-veth", json!({})), ("vxlan-overlay", json!({}))];
+        let all = [("bridge", bridge), ("routed-veth", json!({})), ("ptp", json!({})), ("vxlan-overlay", json!({}))];
         all.into_iter().map(|(plugin, keys)| {
             let cluster = Cluster::new(DUAL, 2);
             let mut keys = keys;
             keys["type"] = json!(plugin);
             keys["ipMasq"] = json!(true);
             keys["ipam"] = json!({"type": "host-local"});
+            if plugin == "ptp" {
+                keys["ipam"]["routes"] = json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]);
+            }
             let config = cluster::configurations(cluster.node(0), &cluster.map(), &[keys]).remove(0);
             Place { cluster, plugin, config }
         })
@@ -232,7 +235,7 @@ fn reboot(node: &mut Node, boot: u32) {
 
 #[test]
 fn after_a_reboot_every_address_can_be_given_and_late_dels_take_nothing() {
-    for plugin in ["bridge", "routed-veth"] {
+    for plugin in ["bridge", "routed-veth", "ptp"] {
         let mut node = Node::new("node");
         reboot(&mut node, 1);
         let store = node.file("store").display().to_string();
@@ -297,7 +300,7 @@ fn a_store_that_is_gone_while_its_pods_live_is_told_of_and_gives_no_address_twic
             if reply.success {
                 break reply.json;
             }
-            assert!(reply.code() == 11 && reply.details().contains("lives"), "{plugin}: {}", reply.stdout);
+            assert!(reply.code() == 11 && reply.details().contains("living Pod"), "{plugin}: {}", reply.stdout);
             place.call("DEL", &new, &place.config).ok();
             refused += 1;
         };

@@ -188,6 +188,8 @@ fn settings_change_where_the_wire_needs_it_and_nowhere_else() {
             // What has no address of IPv6 sends none.
             expected.push("ipv6/conf/IF/disable_ipv6 = 1");
         } else {
+            // The link-local address is of use at once.
+            expected.push("ipv6/conf/IF/accept_dad = 0");
             // A router that listens to router advertisements goes on listening.
             expected.push("ipv6/conf/lo/accept_ra = 2");
             expected.push("ipv6/conf/up0/accept_ra = 2");
@@ -300,4 +302,52 @@ fn a_result_that_nobody_can_read_is_undone() {
     assert!(pod.netns().try_sh("ip link show eth0").is_err());
     assert!(!node.netns.sh("nft list ruleset").contains("10.22.0.2"));
     network.add(&pod);
+}
+
+#[test]
+fn a_second_interface_leaves_the_way_out_to_the_first_unless_ipam_says_otherwise() {
+    let node = node();
+    let v4 = json!([[{"subnet": "10.22.0.0/16"}]]);
+    let with_routes = |keys: Value, routes: Value| {
+        let mut network = Network::new(&node, "routed-veth", keys, v4.clone());
+        network.config["name"] = json!("second");
+        network.config["ipam"]["routes"] = routes;
+        network
+    };
+    let inner = json!([{"dst": "192.168.0.0/16"}]);
+    let outer = json!([{"dst": "192.168.0.0/16"}, {"dst": "0.0.0.0/0"}]);
+    let default_of = |pod: &Pod, interface: &str| {
+        !pod.netns().sh(&format!("ip route show default dev {interface}")).trim().is_empty()
+    };
+    for (keys, routes, has_first, expected) in [
+        // IPAM says where the second interface leads, and the Pod has a way out.
+        (json!({}), inner.clone(), true, false),
+        // Without a way out the Pod gets one …
+        (json!({}), inner.clone(), false, true),
+        // … as it does where IPAM says nothing, or says it itself.
+        (json!({}), json!([]), true, true),
+        (json!({}), outer.clone(), true, true),
+        // Only "defaultRoute": false keeps an isolated Pod isolated.
+        (json!({"defaultRoute": false}), inner.clone(), false, false),
+        (json!({"defaultRoute": false}), json!([]), false, false),
+        (json!({"defaultRoute": false}), outer.clone(), false, true),
+    ] {
+        let what = format!("{keys} {routes} {has_first}");
+        let mut pod = Pod::new("pod");
+        let first = Network::new(&node, "routed-veth", json!({}), json!([[{"subnet": "10.23.0.0/16"}]]));
+        let result = has_first.then(|| first.add(&pod));
+        let network = with_routes(keys, routes);
+        pod.ifname = "net1".to_owned();
+        let added = network.add(&pod);
+        assert_eq!(default_of(&pod, "net1"), expected, "{what}");
+        // CHECK goes by the result: a default route of another plugin, or the Pod's own, is none of its concern.
+        network.check(&pod, &added).ok();
+        network.del(&pod);
+        pod.ifname = "eth0".to_owned();
+        if let Some(result) = result {
+            assert!(default_of(&pod, "eth0"), "{what}");
+            first.check(&pod, &result).ok();
+            first.del(&pod);
+        }
+    }
 }

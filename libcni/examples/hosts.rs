@@ -1,15 +1,16 @@
 //! A complete plugin. Behind another, it names Pods: one hosts file for each, as dnsmasq's `--hostsdir` reads them.
-use libcni::{About, Attachment, AttachmentId, CniResult, Error, Key, Kind, Plugin, Request, code};
+use libcni::{About, Attachment, AttachmentId, CniResult, Configuration, Error, Kind, Plugin, Request, code};
 use std::{collections::HashSet, fs, path::Path, path::PathBuf};
 
-#[derive(serde::Deserialize, Default)]
+#[derive(Configuration)]
 struct Hosts {
-    dir: Option<PathBuf>,
+    /// Where each network gets a directory.
+    #[key(default = PathBuf::from("/run/cni-hosts"))]
+    dir: PathBuf,
 }
 /// DEL and GC have to work whatever has become of the configuration: what does not parse is the default there.
 fn directory(request: &Request) -> PathBuf {
-    let dir = request.config.parse::<Hosts>().unwrap_or_default().dir.unwrap_or_else(|| "/run/cni-hosts".into());
-    dir.join(&request.config.name)
+    request.config.read::<Hosts>().unwrap_or_default().dir.join(&request.config.name)
 }
 fn file(request: &Request, id: &AttachmentId) -> PathBuf {
     directory(request).join(format!("{},{}", id.container_id, id.ifname))
@@ -29,7 +30,6 @@ impl Plugin for Hosts {
         name: "hosts",
         version: env!("CARGO_PKG_VERSION"),
         summary: "names Pods in hosts files.",
-        keys: &[Key { name: "dir", default: "/run/cni-hosts", help: "where each network gets a directory" }],
         example: r#"{"cniVersion": "1.1.0", "name": "net", "plugins": [{"type": "bridge"}, {"type": "hosts"}]}"#,
     };
     fn add(request: &Request, _: Hosts, pod: &Attachment) -> Result<CniResult, Error> {

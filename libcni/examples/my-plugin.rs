@@ -1,12 +1,15 @@
 //! The smallest plugin, as the book shows it: it passes the previous result on.
 
-use libcni::{About, Attachment, AttachmentId, CniResult, Error, Kind, Plugin, Request};
+use libcni::{About, Attachment, AttachmentId, CniResult, Configuration, Error, Kind, Plugin, Request};
 
 struct MyPlugin;
 
-/// The keys of the plugin's own.
-#[derive(serde::Deserialize)]
-struct Config {}
+/// Each field is a key, and its comment is what `--help` says about it.
+#[derive(Configuration)]
+struct Config {
+    /// Text that the plugin logs at each ADD.
+    greeting: String,
+}
 
 impl Plugin for MyPlugin {
     type Config = Config;
@@ -15,11 +18,11 @@ impl Plugin for MyPlugin {
         name: "my-plugin",
         version: env!("CARGO_PKG_VERSION"),
         summary: "passes the previous result on",
-        keys: &[],
         example: r#"{"cniVersion": "1.1.0", "name": "net", "plugins": [{"type": "bridge"}, {"type": "my-plugin"}]}"#,
     };
 
-    fn add(request: &Request, _: Config, _: &Attachment) -> Result<CniResult, Error> {
+    fn add(request: &Request, config: Config, pod: &Attachment) -> Result<CniResult, Error> {
+        eprintln!("{} {}", config.greeting, pod.id);
         request.config.required_prev_result()
     }
 

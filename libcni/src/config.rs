@@ -1,20 +1,20 @@
 //! The network configuration that a plugin reads on stdin (spec section 3, "Deriving request configuration").
 //!
 //! The bytes are kept as they came, for a delegate gets the complete configuration. What a plugin itself
-//! understands it asks for as a type of its own: [`Config::parse`]. A value that does not fit is
-//! named with its key (code 7).
+//! understands it declares as a type of its own ([`Configuration`]), and [`Config::read`] reads it. A value that does not fit
+//! is named with its key (code 7).
 
-use std::fmt;
 use std::io::Read;
 
-use serde::Deserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
 use crate::error::{Error, code};
 use crate::invocation::{AttachmentId, identifier_fault};
+use crate::keys::decode::{Decoded, decode};
+use crate::keys::{At, Configuration, Level, Object, Spelling};
 use crate::result::CniResult;
 use crate::value::{MOST_VALUES, Room};
 use crate::version::Version;
@@ -50,10 +50,12 @@ impl Size {
 pub struct Config {
     /// What was on stdin, to the byte.
     pub bytes: Vec<u8>,
-    /// The same as a JSON object, less what is kept as text.
+    /// The same as a JSON object, less what is kept as text; declared keys have their proper names.
     pub object: Map<String, Value>,
     /// What is kept as text.
     texts: Vec<(&'static str, Box<RawValue>)>,
+    /// Declared keys that are written in another case.
+    pub spellings: Vec<Spelling>,
     /// `name`: the network. Valid as a file name.
     pub name: String,
     /// `cniVersion`: the version to speak.
@@ -76,12 +78,12 @@ impl Config {
 
     /// The JSON object in `bytes`. The error says line and column (code 6).
     pub fn decode(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
-        Document::decode(bytes, &[], Size::Usual).map(|document| document.object)
+        Document::decode(bytes, &Level::default(), Size::Usual).map(|document| document.0.object)
     }
 
     /// Checks what every command needs: the network's name. `version` is known by then.
     pub fn new(bytes: Vec<u8>, document: Document, version: Version) -> Result<Self, Error> {
-        let Document { object, texts } = document;
+        let Document(Decoded { object, texts, spellings }) = document;
         let name = match object.get("name") {
             Some(Value::String(name)) => name.clone(),
             Some(other) => return Err(Error::config("name", shorten(other), "not a string")),
@@ -90,11 +92,10 @@ impl Config {
         if let Some(fault) = identifier_fault(&name) {
             return Err(Error::config("name", shorten(&Value::String(name)), fault));
         }
-        Ok(Config { bytes, object, texts, name, version })
+        Ok(Config { bytes, object, texts, spellings, name, version })
     }
 
-    /// The JSON text of a key that the plugin has kept as text ([`Plugin::AS_TEXT`](crate::Plugin::AS_TEXT)); null
-    /// counts as missing.
+    /// The JSON text of a key that is kept as text ([`keys::Text`](crate::keys::Text)); null counts as missing.
     pub fn text(&self, key: &str) -> Option<&str> {
         let (_, text) = self.texts.iter().find(|(name, _)| *name == key)?;
         Some(text.get()).filter(|text| *text != "null")
@@ -109,18 +110,10 @@ impl Config {
         }
     }
 
-    /// What a plugin understands of the configuration, as its own type. Unknown keys are the type's
-    /// business (serde ignores them unless told otherwise); a value that does not fit is code 7.
-    pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        // By reference: an inline node map may be most of the object.
-        serde_path_to_error::deserialize(&self.object).map_err(|error| {
-            let mut path = error.path().iter();
-            let culprit = match path.next() {
-                Some(Segment::Map { key }) => self.object.get(key).and_then(|value| lookup(value, path)),
-                _ => None,
-            };
-            misfit(&error, "", culprit)
-        })
+    /// What a plugin understands of the configuration, or a group of its keys. Unknown keys are let through; a value
+    /// that does not fit is code 7.
+    pub fn read<C: Configuration>(&self) -> Result<C, Error> {
+        C::read(&Object { values: &self.object, texts: &self.texts, at: At::Root })
     }
 
     /// `prevResult`, read in the configuration's version or the one it names itself.
@@ -161,52 +154,20 @@ impl Config {
     }
 }
 
-/// A configuration as a JSON object. Some keys are kept as text: what they hold may be long, and is parsed only when it
-/// is needed.
+/// A configuration, decoded but not checked.
 #[derive(Debug)]
-pub struct Document {
-    /// The object, less the keys kept as text.
-    pub object: Map<String, Value>,
-    texts: Vec<(&'static str, Box<RawValue>)>,
-}
+pub struct Document(Decoded);
 
 impl Document {
-    /// Decodes `bytes` with the values of the keys `as_text` as they came. The error says line and column (code 6).
-    pub fn decode(bytes: &[u8], as_text: &'static [&'static str], size: Size) -> Result<Self, Error> {
-        let mut json = serde_json::Deserializer::from_slice(bytes);
-        let document = json
-            .deserialize_map(Keeping { as_text, room: &Room::new(size.values()) })
-            .and_then(|document| json.end().map(|()| document));
-        document.map_err(|error| Error::decode("network configuration on stdin", error))
-    }
-}
-
-/// Reads an object, keeping the values of these keys as text. Of a key that is there twice the last one counts.
-struct Keeping<'a> {
-    as_text: &'static [&'static str],
-    /// For all that is not kept as text.
-    room: &'a Room,
-}
-
-impl<'de> Visitor<'de> for Keeping<'_> {
-    type Value = Document;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a map")
+    /// Decodes `bytes` by the declared keys of `level`. The error says line and column (code 6).
+    pub fn decode(bytes: &[u8], level: &Level, size: Size) -> Result<Self, Error> {
+        let decoded = decode(bytes, level, &Room::new(size.values()));
+        decoded.map(Document).map_err(|error| Error::decode("network configuration on stdin", error))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Document, A::Error> {
-        let mut document = Document { object: Map::new(), texts: Vec::new() };
-        while let Some(key) = map.next_key::<String>()? {
-            match self.as_text.iter().find(|name| **name == key) {
-                Some(&name) => {
-                    document.texts.retain(|(earlier, _)| *earlier != name);
-                    document.texts.push((name, map.next_value()?));
-                }
-                None => drop(document.object.insert(key, map.next_value_seed(self.room)?)),
-            }
-        }
-        Ok(document)
+    /// The object, less what is kept as text.
+    pub fn object(&self) -> &Map<String, Value> {
+        &self.0.object
     }
 }
 
@@ -225,7 +186,7 @@ fn misfit(error: &serde_path_to_error::Error<serde_json::Error>, at: &str, culpr
 }
 
 /// serde says what it found, which the error's value shows, and what it expected, in words of Rust.
-fn in_words_of_json(why: &str) -> String {
+pub(crate) fn in_words_of_json(why: &str) -> String {
     let Some((_, expected)) = why.split_once(", expected ") else { return why.to_owned() };
     let words = match expected {
         "a sequence" => "a list",
@@ -262,13 +223,34 @@ pub fn shorten(value: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use serde::Deserialize;
+    use crate::keys::{Shape, Text};
+
+    /// One key is kept as text.
+    #[derive(Configuration, Debug)]
+    struct Long {
+        #[key(name = "long")]
+        _long: Text<Anything>,
+    }
+
+    #[derive(Debug)]
+    struct Anything;
+
+    impl crate::keys::Shaped for Anything {
+        fn shape() -> Shape {
+            Shape::Any
+        }
+    }
+
+    /// A configuration whose key `long` is kept as text.
+    pub fn long() -> Level {
+        Level::of::<Long>()
+    }
 
     fn config(text: &str) -> Result<Config, Error> {
-        let document = Document::decode(text.as_bytes(), &["long"], Size::Usual)?;
-        let version = Config::version_of(&document.object)?;
+        let document = Document::decode(text.as_bytes(), &long(), Size::Usual)?;
+        let version = Config::version_of(document.object())?;
         Config::new(text.as_bytes().to_vec(), document, version)
     }
 
@@ -281,15 +263,16 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_code_7_and_names_key_and_value() {
-        #[derive(Deserialize, Debug)]
+        #[derive(Configuration, Debug)]
+        #[expect(dead_code, reason = "read, and not used")]
         struct Outer {
-            #[allow(dead_code)]
             ipam: Inner,
         }
-        #[derive(Deserialize, Debug)]
+        #[derive(Configuration, Debug)]
+        #[expect(dead_code, reason = "read, and not used")]
         struct Inner {
-            #[allow(dead_code)]
             mtus: Vec<u32>,
+            routes: Vec<crate::Route>,
         }
         for (text, details) in [
             (
@@ -298,9 +281,13 @@ mod tests {
             ),
             (r#"{"name":"n","ipam":{"mtus":{}}}"#, r#"key "ipam.mtus", value {}: expected a list"#),
             (r#"{"name":"n","ipam":7}"#, r#"key "ipam", value 7: expected an object"#),
-            (r#"{"name":"n","ipam":{}}"#, r#"key "ipam", value {}: missing field `mtus`"#),
+            (r#"{"name":"n","ipam":{"routes":[{}]}}"#, r#"key "ipam.routes[0]", value {}: missing field `dst`"#),
+            (
+                r#"{"name":"n","ipam":{"routes":[{"dst":"x"}]}}"#,
+                r#"key "ipam.routes[0].dst", value "x": invalid address: x"#,
+            ),
         ] {
-            let error = config(text).unwrap().parse::<Outer>().unwrap_err();
+            let error = config(text).unwrap().read::<Outer>().unwrap_err();
             assert_eq!((error.code, error.details.as_str()), (code::INVALID_CONFIG, details));
         }
     }

@@ -9,43 +9,58 @@ use crate::version::Version;
 
 /// The codes of spec section 5, and podwire's own from 100.
 pub mod code {
-    /// Incompatible CNI version: the version is unknown, or has no such command.
-    pub const INCOMPATIBLE_VERSION: u32 = 1;
-    /// A field of the configuration is not supported; the message names key and value.
-    pub const UNSUPPORTED_FIELD: u32 = 2;
-    /// Container unknown: tells a runtime that no DEL is needed. podwire never sends it.
-    pub const UNKNOWN_CONTAINER: u32 = 3;
-    /// One or more `CNI_*` variables are missing or wrong; all of them are named.
-    pub const INVALID_ENVIRONMENT: u32 = 4;
-    /// An I/O failure: a file, a pipe, the kernel.
-    pub const IO_FAILURE: u32 = 5;
-    /// Input that does not decode.
-    pub const DECODING_FAILURE: u32 = 6;
-    /// A configuration that does not hold.
-    pub const INVALID_CONFIG: u32 = 7;
-    /// A passing condition: the runtime may call again.
-    pub const TRY_AGAIN_LATER: u32 = 11;
-    /// STATUS: no ADD can be served.
-    pub const UNAVAILABLE: u32 = 50;
-    /// STATUS: no ADD can be served, and Pods that run may have lost connectivity.
-    pub const UNAVAILABLE_AND_LIMITED: u32 = 51;
+    /// Declares each code, and the list of them all.
+    macro_rules! codes {
+        ($(#[doc = $words:literal] $name:ident = $code:literal;)*) => {
+            $(
+                #[doc = $words]
+                pub const $name: u32 = $code;
+            )*
 
-    /// A plugin that was executed failed without an error document of its own.
-    pub const PLUGIN_FAILED: u32 = 100;
-    /// No address is free in a range set.
-    pub const NO_FREE_ADDRESS: u32 = 101;
-    /// CHECK: something that ADD made is missing or changed.
-    pub const CHECK_FAILED: u32 = 102;
-    /// The attachment, or a part of it, exists already: a DEL is missing before this ADD.
-    pub const EXISTS_ALREADY: u32 = 103;
-    /// Something that someone else made stands where ours would go.
-    pub const NOT_OURS: u32 = 104;
-    /// The kernel lacks a feature that the configuration asks for.
-    pub const KERNEL_LACKS: u32 = 105;
-    /// The kernel refused for want of a privilege.
-    pub const NOT_PERMITTED: u32 = 106;
-    /// A bug: the plugin panicked.
-    pub const PANIC: u32 = 999;
+            /// Every code, with what it says.
+            pub const ALL: &[(u32, &str)] = &[$(($code, $words)),*];
+        };
+    }
+
+    codes! {
+        /// Incompatible CNI version: the version is unknown, or has no such command.
+        INCOMPATIBLE_VERSION = 1;
+        /// A field of the configuration is not supported; the message names key and value.
+        UNSUPPORTED_FIELD = 2;
+        /// Container unknown: tells a runtime that no DEL is needed. podwire never sends it.
+        UNKNOWN_CONTAINER = 3;
+        /// One or more `CNI_*` variables are missing or wrong; all of them are named.
+        INVALID_ENVIRONMENT = 4;
+        /// An I/O failure: a file, a pipe, the kernel.
+        IO_FAILURE = 5;
+        /// Input that does not decode.
+        DECODING_FAILURE = 6;
+        /// A configuration that does not hold.
+        INVALID_CONFIG = 7;
+        /// A passing condition: the runtime may call again.
+        TRY_AGAIN_LATER = 11;
+        /// STATUS: no ADD can be served.
+        UNAVAILABLE = 50;
+        /// STATUS: no ADD can be served, and Pods that run may have lost connectivity.
+        UNAVAILABLE_AND_LIMITED = 51;
+
+        /// A plugin that was executed failed without an error document of its own.
+        PLUGIN_FAILED = 100;
+        /// No address is free in a range set.
+        NO_FREE_ADDRESS = 101;
+        /// CHECK: something that ADD made is missing or changed.
+        CHECK_FAILED = 102;
+        /// The attachment, or a part of it, exists already: a DEL is missing before this ADD.
+        EXISTS_ALREADY = 103;
+        /// Something that someone else made stands where ours would go.
+        NOT_OURS = 104;
+        /// The kernel lacks a feature that the configuration asks for.
+        KERNEL_LACKS = 105;
+        /// The kernel refused for want of a privilege.
+        NOT_PERMITTED = 106;
+        /// A bug: the plugin panicked.
+        PANIC = 999;
+    }
 }
 
 /// An error as a plugin reports it and a runtime reads it.

@@ -1,6 +1,6 @@
 //! The Container Network Interface in Rust: write plugins, run plugins.
 //!
-//! * Writing a plugin: implement [`plugin::Plugin`], call [`plugin::main`]. `examples/hosts.rs` is a complete one, of
+//! * Writing a plugin: declare its configuration ([`keys`]), implement [`plugin::Plugin`], call [`plugin::main`]. `examples/hosts.rs` is a complete one, of
 //!   less than 60 lines.
 //! * Delegating addresses to an IPAM plugin: [`delegate`].
 //! * Running plugins, as a container runtime does: [`runtime`].
@@ -9,12 +9,16 @@
 //! The specification it follows is [CNI 1.1.0](https://www.cni.dev/docs/spec/), with every earlier version.
 #![warn(missing_docs)]
 
+// What derive(Configuration) writes names this crate, also within it.
+extern crate self as libcni;
+
 pub mod config;
 pub mod delegate;
 pub mod error;
 mod exec;
 pub mod file;
 pub mod invocation;
+pub mod keys;
 mod netns;
 pub mod plugin;
 #[cfg(test)]
@@ -30,6 +34,7 @@ pub use config::Config;
 pub use error::{Error, code};
 pub use invocation::{Attachment, AttachmentId, Command, Invocation};
 pub use ipnetwork;
-pub use plugin::{About, Key, Kind, Plugin, Request};
+pub use keys::Configuration;
+pub use plugin::{About, Kind, Plugin, Request};
 pub use result::{CniResult, Dns, Interface, IpConfig, Route};
 pub use version::Version;

@@ -8,21 +8,20 @@
 //! IDs are validated for them.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io::{Read, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::config::{Config, Document, Size};
 use crate::error::{Error, code};
 use crate::invocation::{Attachment, AttachmentId, Command, Invocation, Lookup};
+use crate::keys::{Configuration, Level};
 use crate::netns::Netns;
 use crate::result::CniResult;
 use crate::runtime::NetworkList;
-use crate::version::{self, Version};
+use crate::version::Version;
 
 /// What the container's namespace is to a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,17 +30,6 @@ pub enum Kind {
     Interface,
     /// Hands out addresses: `CNI_NETNS` is never opened.
     Ipam,
-}
-
-/// One configuration key, for `--help`.
-#[derive(Clone, Copy, Debug)]
-pub struct Key {
-    /// Its path: `ipam.ranges`.
-    pub name: &'static str,
-    /// What it is when missing, as JSON or in words.
-    pub default: &'static str,
-    /// What it does, in one line.
-    pub help: &'static str,
 }
 
 /// What a plugin says of itself.
@@ -53,8 +41,6 @@ pub struct About {
     pub version: &'static str,
     /// One sentence.
     pub summary: &'static str,
-    /// Its configuration keys.
-    pub keys: &'static [Key],
     /// A complete configuration that works.
     pub example: &'static str,
 }
@@ -95,18 +81,15 @@ impl Request {
 
 /// A CNI plugin.
 pub trait Plugin {
-    /// What the plugin understands of its configuration. Parsed before [`add`](Plugin::add),
-    /// [`check`](Plugin::check) and [`status`](Plugin::status) are called; what does not fit is code 7.
-    type Config: DeserializeOwned;
+    /// The plugin's keys. Read, once, before [`add`](Plugin::add), [`check`](Plugin::check) and
+    /// [`status`](Plugin::status) are called; what does not fit is code 7.
+    type Config: Configuration;
 
     /// What the plugin says of itself.
     const ABOUT: About;
 
     /// Whether it works inside the container's namespace.
     const KIND: Kind;
-
-    /// Keys whose value may be long, and is parsed only when it is needed: kept as text ([`Config::text`]).
-    const AS_TEXT: &'static [&'static str] = &[];
 
     /// What an operator may run by hand.
     const OPERATOR: Option<Operator> = None;
@@ -195,29 +178,20 @@ fn answer_argument<P: Plugin>(argument: &OsString) -> Answer {
     if let Some(operator) = P::OPERATOR.filter(|operator| *argument == operator.option) {
         return answer_operator::<P>(&operator, std::env::args_os().nth(2));
     }
-    match argument.to_str() {
-        Some("--version" | "-V") => {
-            Answer { stdout: format!("{} {}\n", about.name, about.version), success: true, ..Answer::default() }
+    let subject = || documents::Subject::of::<P>();
+    let printed = match argument.to_str() {
+        Some("--version" | "-V") => format!("{} {}\n", about.name, about.version),
+        Some("--help" | "-h") => subject().help(),
+        Some("--markdown") => subject().markdown(),
+        Some("--man") => man::page(&subject()),
+        Some("--schema") => schema::schema(&subject()),
+        _ => {
+            let introduction = documents::introduction(&about);
+            let stderr = format!("{}: unknown argument {argument:?}\n\n{introduction}", about.name);
+            return Answer { stderr, ..Answer::default() };
         }
-        Some("--help" | "-h") => Answer { stdout: help::<P>(), success: true, ..Answer::default() },
-        _ => Answer {
-            stderr: format!("{}: unknown argument {argument:?}\n\n{}", about.name, introduction(&about)),
-            ..Answer::default()
-        },
-    }
-}
-
-fn introduction(about: &About) -> String {
-    format!(
-        "{name} {version}: {summary}\n\
-         A CNI plugin: a container runtime executes it with CNI_COMMAND and other variables set, and a\n\
-         network configuration on stdin. By hand: cnitool. More: {name} --help\n\
-         CNI spec versions: {versions}\n",
-        name = about.name,
-        version = about.version,
-        summary = about.summary,
-        versions = version::list(&Version::ALL),
-    )
+    };
+    Answer { stdout: printed, success: true, ..Answer::default() }
 }
 
 /// Runs an operator's command for each of the list's plugins of this type.
@@ -229,7 +203,7 @@ fn answer_operator<P: Plugin>(operator: &Operator, file: Option<OsString>) -> An
         })?;
         let mut said = String::new();
         for request in requests_of::<P>(Path::new(&file))? {
-            P::validate(&request, &request.config.parse()?)?;
+            P::validate(&request, &request.config.read()?)?;
             said.push_str(&(operator.run)(&request)?);
         }
         Ok(said)
@@ -248,26 +222,12 @@ fn requests_of<P: Plugin>(file: &Path) -> Result<Vec<Request>, Error> {
         let details = format!("{}: network {:?} has no plugin of type {:?}", file.display(), list.name, P::ABOUT.name);
         return Err(Error::new(code::INVALID_CONFIG, "invalid network configuration", details));
     }
+    let keys = Level::of::<P::Config>();
     let request = |bytes: Vec<u8>| {
-        let document = Document::decode(&bytes, P::AS_TEXT, Size::Usual)?;
+        let document = Document::decode(&bytes, &keys, Size::Usual)?;
         Ok(Request { config: Config::new(bytes, document, list.version)?, invocation: Invocation::by_hand() })
     };
     configurations.into_iter().map(request).collect()
-}
-
-fn help<P: Plugin>() -> String {
-    let about = &P::ABOUT;
-    let mut text = introduction(about);
-    if let Some(operator) = P::OPERATOR {
-        let _ = write!(text, "\nBy hand:\n  {} {} FILE.conflist  {}\n", about.name, operator.option, operator.help);
-    }
-    text.push_str("\nConfiguration:\n");
-    let width = about.keys.iter().map(|key| key.name.len()).max().unwrap_or(0);
-    for key in about.keys {
-        let _ = writeln!(text, "  {:width$}  {} [default: {}]", key.name, key.help, key.default);
-    }
-    let _ = write!(text, "\nExample:\n{}\n\nLogs go to stderr; PODWIRE_LOG=debug shows more.\n", about.example.trim());
-    text
 }
 
 /// One execution, without a process: environment and input in, answer out.
@@ -281,7 +241,9 @@ pub fn answer<P: Plugin>(lookup: Lookup, input: &mut dyn Read) -> Answer {
     });
     match outcome {
         Ok(Output::Nothing) => Answer { success: true, ..Answer::default() },
-        Ok(Output::Introduction) => Answer { stderr: introduction(&P::ABOUT), success: true, ..Answer::default() },
+        Ok(Output::Introduction) => {
+            Answer { stderr: documents::introduction(&P::ABOUT), success: true, ..Answer::default() }
+        }
         Ok(Output::Document(value)) => Answer { stdout: format!("{value}\n"), success: true, ..Answer::default() },
         Ok(Output::Added(value, request)) => {
             Answer { stdout: format!("{value}\n"), success: true, added: Some(*request), ..Answer::default() }
@@ -308,8 +270,9 @@ fn run<P: Plugin>(lookup: Lookup, input: &mut dyn Read, version: &mut Version) -
     if command == Command::Version {
         return version_answer(&bytes).map(Output::Document);
     }
-    let document = Document::decode(&bytes, P::AS_TEXT, size)?;
-    *version = match Config::version_of(&document.object) {
+    let keys = Level::of::<P::Config>();
+    let document = Document::decode(&bytes, &keys, size)?;
+    *version = match Config::version_of(document.object()) {
         Ok(version) => version,
         // What was added must be removable, also when the version was edited into nonsense since.
         Err(_) if command == Command::Del => Version::LATEST,
@@ -317,6 +280,9 @@ fn run<P: Plugin>(lookup: Lookup, input: &mut dyn Read, version: &mut Version) -
     };
     require_command(command, *version)?;
     let request = Request { config: Config::new(bytes, document, *version)?, invocation };
+    if matches!(command, Command::Add | Command::Status) {
+        misspelt::warn(&keys, P::KIND, &request.config);
+    }
     execute::<P>(request)
 }
 
@@ -333,19 +299,12 @@ fn require_command(command: Command, version: Version) -> Result<(), Error> {
     Err(Error::new(code::INCOMPATIBLE_VERSION, "incompatible CNI version", details))
 }
 
-fn warn_of_slips<P: Plugin>(request: &Request) {
-    for (key, meant) in misspelt::suspicious(&P::ABOUT, P::KIND, &request.config.object) {
-        log::warn!("key {key:?} is not known: is {meant:?} meant?");
-    }
-}
-
 fn execute<P: Plugin>(owned: Request) -> Result<Output, Error> {
     let request = &owned;
     let attachment = request.invocation.attachment.as_ref();
     match (request.invocation.command, attachment) {
         (Command::Add, Some(attachment)) => {
             let config = validated::<P>(request, Some(attachment))?;
-            warn_of_slips::<P>(request);
             let result = add::<P>(request, config, attachment)?;
             Ok(Output::Added(result, Box::new(owned)))
         }
@@ -357,7 +316,6 @@ fn execute<P: Plugin>(owned: Request) -> Result<Output, Error> {
         (Command::Gc, _) => P::gc(request, &request.config.valid_attachments()?).map(|()| Output::Nothing),
         (Command::Status, _) => {
             let config = validated::<P>(request, None)?;
-            warn_of_slips::<P>(request);
             P::status(request, config).map(|()| Output::Nothing)
         }
         (Command::Add | Command::Check | Command::Del, None) | (Command::Version, _) => {
@@ -371,7 +329,7 @@ fn validated<P: Plugin>(request: &Request, attachment: Option<&Attachment>) -> R
     if let (Kind::Interface, Some(attachment)) = (P::KIND, attachment) {
         require_netns(attachment.netns()?, request.invocation.netns_override)?;
     }
-    let config = request.config.parse()?;
+    let config = request.config.read()?;
     P::validate(request, &config)?;
     Ok(config)
 }
@@ -423,6 +381,9 @@ fn is_passing(error: &std::io::Error) -> bool {
     [EAGAIN, EDQUOT, EINTR, EIO, EMFILE, ENFILE, ENOBUFS, ENOMEM, ENOSPC].contains(&errno)
 }
 
+mod documents;
+mod man;
 mod misspelt;
+mod schema;
 #[cfg(test)]
 mod tests;

@@ -24,7 +24,7 @@ impl Room {
         Room(Cell::new(values))
     }
 
-    fn take<E: Error>(&self) -> Result<(), E> {
+    pub(crate) fn take<E: Error>(&self) -> Result<(), E> {
         match self.0.get().checked_sub(1) {
             Some(left) => {
                 self.0.set(left);

@@ -22,7 +22,7 @@ pub struct Machine {
 }
 
 /// Our plugins and tools.
-const OURS: [&str; 5] = ["bridge", "host-local", "loopback", "routed-veth", "vxlan-overlay"];
+const OURS: [&str; 6] = ["bridge", "host-local", "loopback", "ptp", "routed-veth", "vxlan-overlay"];
 const TOOLS: [&str; 1] = ["cnitool"];
 
 /// Makes the private files, then waits for the end of its stdin while collecting orphans.

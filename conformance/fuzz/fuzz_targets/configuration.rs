@@ -18,33 +18,44 @@ use host_local::config::{HostLocal, Settings};
 use host_local::range::{self, RangeSet};
 use libcni::config::{Document, Size};
 use libcni::invocation::{identifier_fault, ifname_fault};
-use libcni::{Attachment, AttachmentId, Command, Config, Invocation, Request, Version};
+use libcni::keys::Level;
+use libcni::{Attachment, AttachmentId, Command, Config, Configuration, Invocation, Request, Version};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    let Ok(document) = Document::decode(data, nodes::AS_TEXT, Size::Usual) else { return };
-    let version = Config::version_of(&document.object).unwrap_or(Version::LATEST);
-    let Ok(config) = Config::new(data.to_vec(), document, version) else { return };
-    assert_eq!(config.bytes, data);
-    assert_eq!(identifier_fault(&config.name), None);
-    // No file of this machine is the fuzzer's to open.
-    if config.text("nodes").is_some_and(|text| text.starts_with('"')) {
-        return;
+    if let Some((request, config)) = read::<bridge::Config>(data) {
+        bridge(&request, &config);
     }
-    let _ = (config.prev_result(), config.required_prev_result(), config.valid_attachments(), config.ipam_type());
-    let request = Request { config, invocation: invocation() };
-    bridge(&request);
-    vxlan_overlay(&request);
-    if let Ok(config) = request.config.parse::<routed_veth::Config>() {
+    if let Some((request, config)) = read::<vxlan_overlay::Config>(data) {
+        vxlan_overlay(&request, &config);
+    }
+    if let Some((request, config)) = read::<routed_veth::Config>(data) {
         let _ = config.validate(&request);
     }
-    host_local::config::data_dir(&request);
-    if let Ok(config) = request.config.parse::<HostLocal>()
+    if let Some((request, config)) = read::<HostLocal>(data)
         && let Ok(settings) = Settings::resolve(&request, &config)
     {
         host_local(&settings);
     }
 });
+
+/// What a plugin with these keys makes of it, as far as all of them go alike.
+fn read<C: Configuration>(data: &[u8]) -> Option<(Request, C)> {
+    let document = Document::decode(data, &Level::of::<C>(), Size::Usual).ok()?;
+    let version = Config::version_of(document.object()).unwrap_or(Version::LATEST);
+    let config = Config::new(data.to_vec(), document, version).ok()?;
+    assert_eq!(config.bytes, data);
+    assert_eq!(identifier_fault(&config.name), None);
+    // No file of this machine is the fuzzer's to open.
+    if config.text("nodes").is_some_and(|text| text.starts_with('"')) {
+        return None;
+    }
+    let _ = (config.prev_result(), config.required_prev_result(), config.valid_attachments(), config.ipam_type());
+    let request = Request { config, invocation: invocation() };
+    host_local::config::data_dir(&request);
+    let keys = request.config.read().ok()?;
+    Some((request, keys))
+}
 
 fn invocation() -> Invocation {
     let id = AttachmentId { container_id: "container".to_owned(), ifname: "eth0".to_owned() };
@@ -57,8 +68,7 @@ fn invocation() -> Invocation {
     }
 }
 
-fn bridge(request: &Request) {
-    let Ok(config) = request.config.parse::<bridge::Config>() else { return };
+fn bridge(request: &Request, config: &bridge::Config) {
     if config.validate(request).is_ok() {
         assert_eq!(ifname_fault(&config.bridge), None);
         let trunk = config.trunk().expect("validated");
@@ -66,10 +76,9 @@ fn bridge(request: &Request) {
     }
 }
 
-fn vxlan_overlay(request: &Request) {
-    let Ok(config) = request.config.parse::<vxlan_overlay::Config>() else { return };
+fn vxlan_overlay(request: &Request, config: &vxlan_overlay::Config) {
     if config.validate(request).is_ok() {
-        let names = [&config.device, &config.underlay_device];
+        let names = [&config.overlay.device, &config.overlay.underlay_device];
         assert!(names.into_iter().flatten().all(|name| ifname_fault(name).is_none()));
     }
 }

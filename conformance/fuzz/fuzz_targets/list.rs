@@ -7,6 +7,7 @@
 use libcni::Config;
 use libcni::config::{Document, Size};
 use libcni::invocation::identifier_fault;
+use libcni::keys::Level;
 use libcni::runtime::NetworkList;
 use libfuzzer_sys::fuzz_target;
 
@@ -18,10 +19,10 @@ fuzz_target!(|data: &[u8]| {
     let is_plain = serde_json::from_slice::<serde_json::Value>(data).is_ok();
     for plugin in &list.plugins {
         for bytes in list.configurations_of(&plugin.plugin_type) {
-            match Document::decode(&bytes, nodes::AS_TEXT, Size::Usual) {
+            match Document::decode(&bytes, &Level::default(), Size::Usual) {
                 Ok(document) => {
-                    assert!(!document.object.contains_key("prevResult"));
-                    assert!(!document.object.keys().any(|key| key.starts_with("cni.dev/")));
+                    assert!(!document.object().contains_key("prevResult"));
+                    assert!(!document.object().keys().any(|key| key.starts_with("cni.dev/")));
                     let config = Config::new(bytes, document, list.version).expect("derived with its name");
                     assert_eq!(config.name, list.name);
                     assert_eq!(Config::version_of(&config.object).expect("derived"), list.version);

@@ -7,9 +7,10 @@
 use std::net::IpAddr;
 
 use libcni::config::{Document, Size};
+use libcni::keys::Level;
 use libcni::{Config, Version};
 use libfuzzer_sys::fuzz_target;
-use nodes::{Cluster, Keys, Map};
+use nodes::{Cluster, Keys, Map, MapKeys};
 
 fuzz_target!(|data: &[u8]| {
     let inline = [br#"{"name":"n","underlayFamily":"ipv6","nodes":"#, data, b"}"].concat();
@@ -24,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
 });
 
 fn read(bytes: Vec<u8>) {
-    let Ok(document) = Document::decode(&bytes, nodes::AS_TEXT, Size::Usual) else { return };
+    let Ok(document) = Document::decode(&bytes, &Level::of::<MapKeys>(), Size::Usual) else { return };
     let Ok(config) = Config::new(bytes, document, Version::LATEST) else { return };
     let Ok(Some(keys)) = Keys::read(&config) else { return };
     keys.source.digest();

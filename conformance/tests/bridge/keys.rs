@@ -240,14 +240,55 @@ fn an_mtu_too_small_for_ipv6_is_refused_and_takes_it_from_nobody() {
 #[test]
 fn a_misspelt_key_is_told_with_the_one_that_was_meant() {
     let node = node();
-    let mut network = network(&node, json!({"isGatway": true, "ipmasq": true, "mine": {"a": 1}, "ipm": {}}));
+    let mut network = network(&node, json!({"isGatway": true, "ipMasquerade": true, "mine": {"a": 1}, "ipm": {}}));
     network.config["ipam"]["subent"] = json!("10.0.0.0/8");
+    network.config["ipam"]["ranges"][0][0]["rangestart_"] = json!("10.22.0.9");
     let reply = network.call("ADD", &Pod::new("a"));
-    for (key, meant) in
-        [("isGatway", "isGateway"), ("ipmasq", "ipMasq"), ("ipm", "ipam"), ("ipam.subent", "ipam.subnet")]
-    {
+    for (key, meant) in [
+        ("isGatway", "isGateway"),
+        ("ipMasquerade", "ipMasq"),
+        ("ipm", "ipam"),
+        ("ipam.subent", "ipam.subnet"),
+        ("ipam.ranges[0][0].rangestart_", "ipam.ranges[0][0].rangeStart"),
+    ] {
         assert!(reply.stderr.contains(&format!("{key:?} is not known: is {meant:?} meant?")), "{}", reply.stderr);
     }
     assert!(!reply.stderr.contains("mine"), "{}", reply.stderr);
     reply.ok();
+}
+
+#[test]
+fn keys_are_taken_in_any_case_as_gos_decoder_takes_them() {
+    let node = node();
+    let mut network = network(&node, json!({}));
+    let name = network.config["name"].take();
+    network.config = json!({
+        "cniVersion": "1.1.0", "name": name, "type": "bridge",
+        "isgateway": true, "MTU": 1400, "RuntimeConfig": {"Mac": "0a:58:00:00:00:09"},
+        "IPAM": {
+            "Type": "host-local", "dataDIR": node.file("store"),
+            "Ranges": [[{"Subnet": "10.22.0.0/24", "RANGESTART": "10.22.0.77"}]],
+        },
+    });
+    let pod = Pod::new("a");
+    let reply = network.call("ADD", &pod);
+    for (written, proper) in [
+        ("isgateway", "isGateway"),
+        ("RuntimeConfig", "runtimeConfig"),
+        ("ipam.dataDIR", "dataDir"),
+        ("ipam.ranges[0][0].RANGESTART", "rangeStart"),
+    ] {
+        let words = format!("key {written:?} is taken as {proper:?}, which is its proper spelling");
+        assert_eq!(reply.stderr.matches(&words).count(), 1, "{words}: {}", reply.stderr);
+    }
+    let result = reply.ok();
+    assert_eq!(result["ips"][0]["address"], "10.22.0.77/24", "{result}");
+    assert_eq!(result["ips"][0]["gateway"], "10.22.0.1", "{result}");
+    let pod_end = &pod.netns().ip("link show dev eth0")[0];
+    assert_eq!((&pod_end["mtu"], &pod_end["address"]), (&json!(1400), &json!("0a:58:00:00:00:09")));
+    assert_eq!(addresses_of(&node.netns, "cni0")[0], "10.22.0.1/24");
+    assert_eq!(network.held(), ["10.22.0.77"]);
+    // DEL asks the same IPAM plugin, and that one looks in the same directory.
+    network.del(&pod);
+    held_nothing(&network);
 }

@@ -168,7 +168,7 @@ fn an_ipam_plugin_that_answers_without_end_is_ended_and_undone() {
         [("exec cat /dev/zero", "larger than"), (routes.as_str(), "too many values"), (deep, "recursion")]
     {
         ipam_that_answers(&mut node, answer);
-        for plugin in ["bridge", "routed-veth"] {
+        for plugin in ["bridge", "routed-veth", "ptp"] {
             let pod = Pod::new("a");
             let config =
                 json!({"cniVersion": "1.1.0", "name": "n", "type": plugin, "bridge": "b0", "ipam": {"type": "flood"}});

@@ -12,7 +12,7 @@ use conformance::lab::{Node, Pod, Reply, bin_dir};
 use serde_json::{Value, json};
 
 /// Every plugin of ours.
-const PLUGINS: [&str; 5] = ["host-local", "bridge", "routed-veth", "vxlan-overlay", "loopback"];
+const PLUGINS: [&str; 6] = ["host-local", "bridge", "routed-veth", "ptp", "vxlan-overlay", "loopback"];
 
 /// The address space that an execution gets, in MiB: who wants more ends by SIGABRT, without an answer. CHECK, DEL and GC may
 /// read four times as much as the others.

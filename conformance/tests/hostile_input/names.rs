@@ -123,7 +123,7 @@ fn an_ipam_plugin_that_is_called_as_a_path_is_never_executed() {
     std::fs::set_permissions(&trap, std::fs::Permissions::from_mode(0o755)).unwrap();
     node.path = vec![node.file("data/bin")];
     let absolute = trap.display().to_string();
-    for plugin in ["bridge", "routed-veth", "vxlan-overlay"] {
+    for plugin in ["bridge", "routed-veth", "ptp", "vxlan-overlay"] {
         for name in ["../trap", "bin/../../trap", "./trap", "..", ".", "..\\trap", absolute.as_str(), "trap\0"] {
             let mut config = config(&node, "n");
             config["ipam"]["type"] = json!(name);

@@ -112,7 +112,7 @@ fn what_somebody_else_put_beside_ours_stays() {
 
 #[test]
 fn an_underlay_that_went_down_and_up_is_noticed_by_the_next_add() {
-    for plugin in ["bridge", "routed-veth"] {
+    for plugin in ["bridge", "routed-veth", "ptp"] {
         let cluster = Cluster::new(DUAL, 3);
         let node = cluster.node(0);
         let config = config_of(&cluster, 0, plugin);

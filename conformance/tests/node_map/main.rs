@@ -13,7 +13,7 @@ const V4: Families = Families { pods4: true, pods6: false, underlay4: true, unde
 const DUAL: Families = Families { pods4: true, pods6: true, underlay4: true, underlay6: true };
 
 /// Every plugin that follows a map, first in a chain.
-const PLUGINS: [&str; 3] = ["bridge", "routed-veth", "vxlan-overlay"];
+const PLUGINS: [&str; 4] = ["bridge", "routed-veth", "ptp", "vxlan-overlay"];
 
 /// A plugin of the network "pods" on a node, with host-local, and the map where `nodes` says.
 fn config(node: &Node, plugin: &str, nodes: impl serde::Serialize) -> Value {

@@ -79,7 +79,7 @@ fn a_pod_cidr_that_no_address_of_its_node_can_carry_is_refused_on_node_routes_an
     let peer = json!({"name": "four", "addresses": ["10.240.0.5"], "podCIDRs": ["10.244.1.0/24", "fd00:244:0:1::/64"]});
     nodes.as_array_mut().unwrap().push(peer);
     let words = ["fd00:244:0:1::/64", "\"four\" has no IPv6 address", "\"node-0\"", "vxlan-overlay"];
-    for plugin in ["bridge", "routed-veth"] {
+    for plugin in ["bridge", "routed-veth", "ptp"] {
         let reply = call(node, "ADD", &Pod::new("pod"), &config(node, plugin, &nodes));
         refused(&reply, 7, &words, plugin);
     }

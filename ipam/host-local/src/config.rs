@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use libcni::ipnetwork::IpNetwork;
-use libcni::{Error, Request, Route, code, config};
-use nodes::Keys;
-use serde::{Deserialize, Deserializer};
+use libcni::keys::{At, KeyType, Shape, Shaped, scalar};
+use libcni::{Configuration, Error, Request, Route, code, config};
+use nodes::MapKeys;
 use serde_json::Value;
 
 use crate::range::{Range, RangeSet, Wanted};
@@ -20,87 +20,82 @@ use crate::range::{Range, RangeSet, Wanted};
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/cni/networks";
 
 /// What is read of the complete network configuration.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Configuration)]
 pub struct HostLocal {
+    /// `nodes`, `nodeName`.
+    #[key(
+        flatten,
+        describe("nodes", shown = "none", help = "the node map: without ranges, those of this node's podCIDRs")
+    )]
+    map: MapKeys,
     ipam: Option<Ipam>,
-    runtime_config: Option<RuntimeConfig>,
-    args: Option<Args>,
+    /// As ipam.ranges, from the runtime (capability ipRanges), and before them.
+    #[key(name = "runtimeConfig.ipRanges", shown = "[]", brief)]
+    runtime_ranges: Option<Vec<Vec<RangeKeys>>>,
+    /// Addresses requested by the runtime (capability ips), `<ip>[/<prefix>]`.
+    #[key(name = "runtimeConfig.ips", shown = "[]")]
+    runtime_ips: Option<Vec<Requested>>,
+    /// Addresses requested, `<ip>[/<prefix>]`; CNI_ARGS `IP=<ip>` is read if there is none.
+    #[key(name = "args.cni.ips", shown = "[]")]
+    args_ips: Option<Vec<Requested>>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Configuration)]
 struct Ipam {
-    subnet: Option<Subnet>,
-    #[serde(default, deserialize_with = "optional_ip")]
-    range_start: Option<IpAddr>,
-    #[serde(default, deserialize_with = "optional_ip")]
-    range_end: Option<IpAddr>,
-    #[serde(default, deserialize_with = "optional_ip")]
-    gateway: Option<IpAddr>,
+    /// Range sets: a list of lists of ranges; the Pod gets an address from each set.
     ranges: Option<Vec<Vec<RangeKeys>>>,
+    #[key(
+        flatten,
+        describe("subnet", shown = "none", help = "a range set of one range, before those of ipam.ranges"),
+        describe("rangeStart", shown = "as in ranges", help = "with ipam.subnet"),
+        describe("rangeEnd", shown = "as in ranges", help = "with ipam.subnet"),
+        describe("gateway", shown = "as in ranges", help = "with ipam.subnet")
+    )]
+    top: RangeKeys,
+    /// Routes for the Pod: dst, and gw, mtu, advmss, priority, table, scope as wanted.
+    #[key(shown = "[]")]
     routes: Option<Vec<Route>>,
+    /// Where reservations are kept, a directory for each network.
+    #[key(shown = DEFAULT_DATA_DIR)]
     data_dir: Option<String>,
+    /// A resolv.conf whose content is reported as the Pod's dns.
     resolv_conf: Option<String>,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RuntimeConfig {
-    ip_ranges: Option<Vec<Vec<RangeKeys>>>,
-    ips: Option<Vec<Requested>>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Args {
-    cni: Option<CniArgs>,
-}
-
-#[derive(Debug, Deserialize)]
-struct CniArgs {
-    ips: Option<Vec<Requested>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Configuration)]
 struct RangeKeys {
+    /// Address and prefix length, without host bits, at most /30 or /126.
+    #[key(shown = "required")]
     subnet: Option<Subnet>,
-    #[serde(default, deserialize_with = "optional_ip")]
-    range_start: Option<IpAddr>,
-    #[serde(default, deserialize_with = "optional_ip")]
-    range_end: Option<IpAddr>,
-    #[serde(default, deserialize_with = "optional_ip")]
-    gateway: Option<IpAddr>,
+    /// The first address to give.
+    #[key(shown = "the subnet's first address")]
+    range_start: Address,
+    /// The last address to give (never IPv4's broadcast).
+    #[key(shown = "the subnet's last address")]
+    range_end: Address,
+    /// Reported as the gateway, and never given.
+    #[key(shown = "the subnet's first address")]
+    gateway: Address,
 }
 
 /// A subnet: an address with a prefix length, which no default stands in for.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug)]
 struct Subnet(IpNetwork);
 
-impl TryFrom<String> for Subnet {
-    type Error = String;
+impl FromStr for Subnet {
+    type Err = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         if !text.contains('/') {
             return Err("not an address with a prefix length, like 10.22.0.0/16".to_owned());
         }
-        text.parse().map(Subnet).map_err(|error| error.to_string())
+        text.parse().map(Subnet).map_err(|error: libcni::ipnetwork::IpNetworkError| error.to_string())
     }
 }
 
 /// A requested address, `<ip>[/<prefix>]`. The prefix length given in the end is the subnet's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Requested(IpAddr);
-
-impl TryFrom<String> for Requested {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
 
 impl FromStr for Requested {
     type Err = String;
@@ -111,12 +106,41 @@ impl FromStr for Requested {
     }
 }
 
-/// Empty or null is absent, as the reference reads it.
-fn optional_ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?.filter(|text| !text.is_empty());
-    let address: Option<IpAddr> = text.map(|text| text.parse()).transpose().map_err(serde::de::Error::custom)?;
-    Ok(address.map(|address| address.to_canonical()))
+/// An address; empty or null is absent, as the reference reads it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Address(Option<IpAddr>);
+
+impl FromStr for Address {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let address: Option<IpAddr> = match text {
+            "" => None,
+            text => Some(text.parse().map_err(|error: std::net::AddrParseError| error.to_string())?),
+        };
+        Ok(Address(address.map(|address| address.to_canonical())))
+    }
 }
+
+/// Keys that are written as text.
+macro_rules! written_as_text {
+    ($($type:ty),*) => { $(
+        impl Shaped for $type {
+            fn shape() -> Shape {
+                Shape::String
+            }
+        }
+
+        impl KeyType for $type {
+            fn read(value: &Value, at: &At<'_>) -> Result<Self, Error> {
+                let text: Option<String> = scalar(value, at)?;
+                text.unwrap_or_default().parse().map_err(|why| at.misfit(value, why))
+            }
+        }
+    )* };
+}
+
+written_as_text!(Subnet, Requested, Address);
 
 /// All that an ADD, CHECK or STATUS needs to know.
 #[derive(Debug)]
@@ -187,21 +211,15 @@ const MOST_SETS: usize = 256;
 /// The range sets in their order: the runtime's first, then the one of the top-level keys, then `ipam.ranges`; if there
 /// are none, those of this node in the node map. The one place that says where ranges come from.
 fn range_sets(request: &Request, config: &HostLocal, ipam: &Ipam) -> Result<Vec<RangeSet>, Error> {
-    let runtime = config.runtime_config.as_ref().and_then(|config| config.ip_ranges.as_deref()).unwrap_or_default();
-    let top = RangeKeys {
-        subnet: ipam.subnet,
-        range_start: ipam.range_start,
-        range_end: ipam.range_end,
-        gateway: ipam.gateway,
-    };
+    let runtime = config.runtime_ranges.as_deref().unwrap_or_default();
     let mut named: Vec<(String, RangeSet)> = Vec::new();
     read_sets(runtime, "runtimeConfig.ipRanges", &mut named)?;
-    if top.subnet.is_some() {
-        named.push(("ipam.subnet".to_owned(), RangeSet(vec![range(&top, "ipam")?])));
+    if ipam.top.subnet.is_some() {
+        named.push(("ipam.subnet".to_owned(), RangeSet(vec![range(&ipam.top, "ipam")?])));
     }
     read_sets(ipam.ranges.as_deref().unwrap_or_default(), "ipam.ranges", &mut named)?;
     if named.is_empty() {
-        named = pod_cidrs(request)?;
+        named = pod_cidrs(request, &config.map)?;
     }
     if named.is_empty() {
         let why = "no addresses to give: set ipam.ranges, ipam.subnet, runtimeConfig.ipRanges, or a node map (nodes)";
@@ -218,13 +236,13 @@ fn range_sets(request: &Request, config: &HostLocal, ipam: &Ipam) -> Result<Vec<
 }
 
 /// The Pod CIDRs of this node, if the configuration has a node map: one range set for each family.
-fn pod_cidrs(request: &Request) -> Result<Vec<(String, RangeSet)>, Error> {
-    if !Keys::are_in(&request.config) {
+fn pod_cidrs(request: &Request, map: &MapKeys) -> Result<Vec<(String, RangeSet)>, Error> {
+    if !map.are_given() {
         return Ok(Vec::new());
     }
     let (node, pod_cidrs) = match told_pod_cidrs()? {
         Some(pod_cidrs) => ("this node".to_owned(), pod_cidrs),
-        None => pod_cidrs_of_map(request)?,
+        None => pod_cidrs_of_map(request, map)?,
     };
     let mut named = Vec::new();
     for ipv4 in [true, false] {
@@ -256,8 +274,8 @@ fn told_pod_cidrs() -> Result<Option<Vec<IpNetwork>>, Error> {
 }
 
 /// This node, in words, and its Pod CIDRs.
-fn pod_cidrs_of_map(request: &Request) -> Result<(String, Vec<IpNetwork>), Error> {
-    let Some(keys) = Keys::read(&request.config)? else { return Ok(Default::default()) };
+fn pod_cidrs_of_map(request: &Request, map: &MapKeys) -> Result<(String, Vec<IpNetwork>), Error> {
+    let Some(keys) = map.open(&request.config)? else { return Ok(Default::default()) };
     let own = keys.source.parse()?.own(keys.node_name.as_deref(), &machine_addresses()?)?.clone();
     Ok((format!("node {:?}", own.name), own.pod_cidrs))
 }
@@ -314,7 +332,7 @@ fn range(keys: &RangeKeys, at: &str) -> Result<Range, Error> {
     let Some(Subnet(subnet)) = keys.subnet else {
         return Err(Error::config(&format!("{at}.subnet"), "missing", "a range needs its subnet"));
     };
-    let wanted = Wanted { subnet, start: keys.range_start, end: keys.range_end, gateway: keys.gateway };
+    let wanted = Wanted { subnet, start: keys.range_start.0, end: keys.range_end.0, gateway: keys.gateway.0 };
     Range::new(&wanted, at)
 }
 
@@ -336,8 +354,8 @@ fn require_one_of_each_family(request: &Request, sets: &[RangeSet]) -> Result<()
 /// Addresses asked for, each with where it was. `args.cni.ips` wins over `CNI_ARGS` (as the conventions say);
 /// `runtimeConfig.ips` comes besides. The same address twice is one wish.
 fn requested_addresses(request: &Request, config: &HostLocal) -> Result<Vec<(String, IpAddr)>, Error> {
-    let args = config.args.as_ref().and_then(|args| args.cni.as_ref()?.ips.as_deref()).unwrap_or_default();
-    let runtime = config.runtime_config.as_ref().and_then(|config| config.ips.as_deref()).unwrap_or_default();
+    let args = config.args_ips.as_deref().unwrap_or_default();
+    let runtime = config.runtime_ips.as_deref().unwrap_or_default();
     let keyed = |key: &'static str, list: &[Requested]| {
         let list: Vec<_> = list.iter().enumerate().map(|(at, ip)| (format!("{key}[{at}]"), ip.0)).collect();
         list

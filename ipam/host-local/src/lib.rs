@@ -13,9 +13,7 @@
 use std::process::ExitCode;
 
 use libcni::ipnetwork::IpNetwork;
-use libcni::{
-    About, Attachment, AttachmentId, CniResult, Error, IpConfig, Key as ConfigKey, Kind, Plugin, Request, code,
-};
+use libcni::{About, Attachment, AttachmentId, CniResult, Error, IpConfig, Kind, Plugin, Request, code};
 
 pub mod config;
 pub mod directory;
@@ -50,41 +48,6 @@ impl Plugin for Ipam {
         name: "host-local",
         version: env!("CARGO_PKG_VERSION"),
         summary: "gives each Pod addresses of its own from ranges, and keeps them on this node's disk",
-        keys: &[
-            key("nodes", "none", "the node map: without ranges, those of this node's podCIDRs"),
-            key("nodeName", "by the machine's addresses", "which node of the map this is"),
-            key("ipam.ranges", "none", "range sets: a list of lists of ranges; the Pod gets an address from each set"),
-            key(
-                "ipam.ranges[][].subnet",
-                "required",
-                "address and prefix length, without host bits, at most /30 or /126",
-            ),
-            key("ipam.ranges[][].rangeStart", "the subnet's first address", "the first address to give"),
-            key(
-                "ipam.ranges[][].rangeEnd",
-                "the subnet's last address",
-                "the last address to give (never IPv4's broadcast)",
-            ),
-            key("ipam.ranges[][].gateway", "the subnet's first address", "reported as the gateway, and never given"),
-            key("ipam.subnet", "none", "a range set of one range, before those of ipam.ranges"),
-            key("ipam.rangeStart", "as in ranges", "with ipam.subnet"),
-            key("ipam.rangeEnd", "as in ranges", "with ipam.subnet"),
-            key("ipam.gateway", "as in ranges", "with ipam.subnet"),
-            key("ipam.routes", "[]", "routes for the Pod: dst, and gw, mtu, advmss, priority, table, scope as wanted"),
-            key("ipam.dataDir", config::DEFAULT_DATA_DIR, "where reservations are kept, a directory for each network"),
-            key("ipam.resolvConf", "none", "a resolv.conf whose content is reported as the Pod's dns"),
-            key(
-                "runtimeConfig.ipRanges",
-                "[]",
-                "as ipam.ranges, from the runtime (capability ipRanges), and before them",
-            ),
-            key("runtimeConfig.ips", "[]", "addresses requested by the runtime (capability ips), <ip>[/<prefix>]"),
-            key(
-                "args.cni.ips",
-                "[]",
-                "addresses requested, <ip>[/<prefix>]; CNI_ARGS IP=<ip> is read if there is none",
-            ),
-        ],
         example: r#"{
   "cniVersion": "1.1.0", "name": "pods", "type": "bridge",
   "ipam": {
@@ -100,7 +63,6 @@ impl Plugin for Ipam {
     };
 
     const KIND: Kind = Kind::Ipam;
-    const AS_TEXT: &'static [&'static str] = nodes::AS_TEXT;
 
     fn add(request: &Request, config: HostLocal, attachment: &Attachment) -> Result<CniResult, Error> {
         let settings = Settings::resolve(request, &config)?;
@@ -166,8 +128,4 @@ impl Plugin for Ipam {
         }
         Ok(())
     }
-}
-
-const fn key(name: &'static str, default: &'static str, help: &'static str) -> ConfigKey {
-    ConfigKey { name, default, help }
 }

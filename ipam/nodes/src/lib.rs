@@ -8,21 +8,21 @@
 //! {"name": "node-0", "addresses": ["10.240.0.4", "fd00:240::4"], "podCIDRs": ["10.244.0.0/24", "fd00:244::/64"]}
 //! ```
 //!
-//! [`Source`] is where the map is, [`Map`] what it says, checked whole, [`Cluster`] the same seen from one of its
+//! [`Source`] is where the map is, [`Map`] what it says, checked whole, [`View`] the same seen from one of its
 //! nodes. All of it is plain data: which addresses the machine has is told by the caller.
 #![warn(missing_docs)]
 
-mod cluster;
+mod view;
 mod error;
 mod map;
 #[cfg(test)]
 mod properties;
 mod source;
 
-pub use cluster::{Cluster, Family};
+pub use view::{Family, View};
 pub use error::Error;
 pub use map::{Map, Node};
-pub use source::{AS_TEXT, Keys, Source};
+pub use source::{Inline, Keys, MapKeys, Source};
 
 /// The variable by which a plugin that has read the map tells its IPAM plugin this node's Pod CIDRs, separated by commas.
 /// Who finds it need not read the map.
@@ -34,8 +34,9 @@ mod testing {
 
     /// A configuration as a plugin with a node map has it.
     pub fn config(text: &str) -> Config {
-        let mut document = Document::decode(text.as_bytes(), crate::AS_TEXT, Size::Usual).unwrap();
-        document.object.insert("name".into(), "n".into());
+        let keys = libcni::keys::Level::of::<crate::MapKeys>();
+        let text = text.replacen('{', r#"{"name":"n","#, 1);
+        let document = Document::decode(text.as_bytes(), &keys, Size::Usual).unwrap();
         Config::new(text.into(), document, libcni::Version::LATEST).unwrap()
     }
 }

@@ -2,17 +2,32 @@
 
 use std::path::PathBuf;
 
-use libcni::Config;
+use libcni::keys::{Level, Shape, Shaped, Shown, Text, Words};
+use libcni::{Config, Configuration};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use twox_hash::XxHash64;
 
-use crate::cluster::Family;
+use crate::view::Family;
 use crate::error::Error;
 use crate::map::{Map, Node};
 
-/// The keys of a network with a node map, as bridge, routed-veth, vxlan-overlay and host-local read them.
+/// The keys of a node map, as every plugin that takes one declares them.
+#[derive(Debug, Configuration)]
+pub struct MapKeys {
+    /// The node map: a list, or the path of a file with one; ranges of host-local come from it.
+    #[key(shown = "none: one node")]
+    pub nodes: Text<Inline>,
+    /// Which node of the map this is.
+    #[key(shown = "by the machine's addresses")]
+    pub node_name: Option<String>,
+    // Documented by the plugins in which it makes a difference.
+    #[key(shown = "\"ipv4\"")]
+    pub(crate) underlay_family: Option<Family>,
+}
+
+/// A map, and what a configuration says about it.
 #[derive(Debug)]
 pub struct Keys {
     /// `nodes`.
@@ -21,6 +36,21 @@ pub struct Keys {
     pub node_name: Option<String>,
     /// `underlayFamily`: over which addresses nodes talk that have both.
     pub underlay_family: Family,
+}
+
+/// What `nodes` can be: the list, or the path of its file.
+#[derive(Debug)]
+pub struct Inline;
+
+impl Shaped for Inline {
+    fn shape() -> Shape {
+        let texts = || Shape::List(Box::new(Shape::String));
+        let mut node = Level::default();
+        for (key, shape) in [("name", Shape::String), ("addresses", texts()), ("podCIDRs", texts())] {
+            node.declare(key, shape, Words { help: "", shown: Shown::Words(""), brief: false });
+        }
+        Shape::Either(Box::new([Shape::String, Shape::List(Box::new(Shape::Object(node)))]))
+    }
 }
 
 /// The map's text, not parsed yet: whether it changed is known before what it says.
@@ -32,10 +62,6 @@ pub struct Source {
     text: Vec<u8>,
 }
 
-/// The keys that a plugin with a node map keeps as text (`libcni::Plugin::AS_TEXT`): a map of thousands of nodes is parsed
-/// only when it has changed.
-pub const AS_TEXT: &[&str] = &[NODES];
-
 const NODES: &str = "nodes";
 
 #[derive(Deserialize)]
@@ -43,29 +69,35 @@ struct File {
     nodes: Vec<Node>,
 }
 
-impl Keys {
-    /// The keys of a configuration that keeps [`AS_TEXT`], with the map's file read; `None` if there is no `nodes`.
-    pub fn read(config: &Config) -> Result<Option<Self>, Error> {
+impl MapKeys {
+    /// Is there a map? It is not looked at.
+    pub fn are_given(&self) -> bool {
+        self.nodes.is_given()
+    }
+
+    /// The map, its file read but nothing parsed; `None` if there is no `nodes`.
+    pub fn open(&self, config: &Config) -> Result<Option<Keys>, Error> {
         let Some(nodes) = config.text(NODES) else { return Ok(None) };
         Ok(Some(Keys {
-            node_name: text("nodeName", config.object.get("nodeName"))?.filter(|name| !name.is_empty()),
-            underlay_family: Family::read(config.object.get("underlayFamily"))?,
+            node_name: self.node_name.clone().filter(|name| !name.is_empty()),
+            underlay_family: self.underlay_family.unwrap_or_default(),
             source: Source::read(nodes)?,
         }))
     }
-
-    /// Is there a map? It is not looked at.
-    pub fn are_in(config: &Config) -> bool {
-        config.text(NODES).is_some()
-    }
 }
 
-/// A key that is text; missing and null are the same.
-fn text(key: &'static str, value: Option<&Value>) -> Result<Option<String>, Error> {
-    match value {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        Some(other) => Err(Error::Key { key, value: libcni::config::shorten(other), why: "not a string".to_owned() }),
+impl Keys {
+    /// The map of a configuration that is otherwise not read, as for GC: its own keys alone, whatever has become of the others.
+    pub fn read(config: &Config) -> Result<Option<Self>, libcni::Error> {
+        match Keys::are_in(config) {
+            true => Ok(config.read::<MapKeys>()?.open(config)?),
+            false => Ok(None),
+        }
+    }
+
+    /// Is there a map? Nothing is looked at.
+    pub fn are_in(config: &Config) -> bool {
+        config.text(NODES).is_some()
     }
 }
 
@@ -136,7 +168,7 @@ mod tests {
 
     use crate::testing::config;
 
-    fn read(text: &str) -> Result<Option<Keys>, Error> {
+    fn read(text: &str) -> Result<Option<Keys>, libcni::Error> {
         Keys::read(&config(text))
     }
 

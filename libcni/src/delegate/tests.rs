@@ -25,8 +25,8 @@ fn request_in(path: &str, command: &str, config: &str) -> Request {
     ];
     let variables: BTreeMap<_, _> = variables.into_iter().collect();
     let invocation = Invocation::read(&|name| variables.get(name).map(OsString::from)).unwrap().unwrap();
-    let document = Document::decode(config.as_bytes(), &[], crate::config::Size::Usual).unwrap();
-    let version = Config::version_of(&document.object).unwrap();
+    let document = Document::decode(config.as_bytes(), &Default::default(), crate::config::Size::Usual).unwrap();
+    let version = Config::version_of(document.object()).unwrap();
     Request { config: Config::new(config.into(), document, version).unwrap(), invocation }
 }
 

@@ -4,8 +4,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::process::{Child, Stdio};
 
-use serde::Deserialize;
-
 use super::*;
 use crate::result::IpConfig;
 
@@ -28,13 +26,11 @@ struct Recorder<const IPAM: bool>;
 type Interface = Recorder<false>;
 type Ipam = Recorder<true>;
 
-#[derive(Deserialize)]
+#[derive(Configuration)]
 struct Keys {
-    #[serde(default)]
+    /// What ADD reports.
     addresses: Vec<ipnetwork::IpNetwork>,
-    #[serde(default)]
     panic: bool,
-    #[serde(default)]
     refuse: bool,
 }
 
@@ -44,7 +40,6 @@ impl<const IPAM: bool> Plugin for Recorder<IPAM> {
         name: "recorder",
         version: "1.2.3",
         summary: "Records its calls.",
-        keys: &[Key { name: "addresses", default: "[]", help: "what ADD reports" }],
         example: r#"{"cniVersion": "1.1.0", "name": "net", "type": "recorder"}"#,
     };
     const KIND: Kind = if IPAM { Kind::Ipam } else { Kind::Interface };
@@ -394,10 +389,130 @@ fn a_person_gets_an_introduction() {
 #[test]
 fn help_has_keys_defaults_and_an_example_and_version_is_one_line() {
     let help = answer_argument::<Ipam>(&"--help".into()).ok().stdout;
-    for part in ["addresses", "[default: []]", "what ADD reports", Ipam::ABOUT.example] {
+    for part in ["addresses", "[default: []]", "what ADD reports", Ipam::ABOUT.example, "--man"] {
         assert!(help.contains(part), "{part}: {help}");
     }
     assert_eq!(answer_argument::<Ipam>(&"--version".into()).ok().stdout, "recorder 1.2.3\n");
     let unknown = answer_argument::<Ipam>(&"--hlep".into());
     assert!(!unknown.success && unknown.stdout.is_empty() && unknown.stderr.contains("--hlep"), "{unknown:?}");
+}
+
+#[test]
+fn the_schema_types_the_keys_and_lets_others_through() {
+    let schema = answer_argument::<Interface>(&"--schema".into()).ok().document();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(
+        (&schema["additionalProperties"], &schema["properties"]["type"]["const"]),
+        (&json!(true), &json!("recorder"))
+    );
+    let expected =
+        json!({"type": "array", "items": {"type": "string"}, "description": "what ADD reports", "default": []});
+    assert_eq!(schema["properties"]["addresses"], expected);
+    assert_eq!(schema["properties"]["panic"], json!({"type": "boolean"}));
+    let of_ipam = answer_argument::<Ipam>(&"--schema".into()).ok().document();
+    assert_eq!(of_ipam["properties"]["ipam"]["properties"]["type"]["const"], "recorder");
+}
+
+#[test]
+fn the_manual_page_has_keys_codes_and_the_example_escaped_for_roff() {
+    let page = answer_argument::<Ipam>(&"--man".into()).ok().stdout;
+    assert!(page.starts_with(".TH RECORDER 8 "), "{page}");
+    for part in ["\\fBaddresses\\fR\nWhat ADD reports.\n.br\nDefault: []", "\\fB102\\fR", "PODWIRE_LOG", "\\-\\-help"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+}
+
+#[test]
+fn the_table_is_markdown() {
+    let table = answer_argument::<Ipam>(&"--markdown".into()).ok().stdout;
+    assert_eq!(table, "| Key | Default | What it does |\n|---|---|---|\n| `addresses` | [] | what ADD reports |\n");
+}
+
+#[test]
+fn keys_are_known_without_regard_to_case_on_every_command() {
+    let odd = GOOD.replace("addresses", "Addresses");
+    let document = ipam("ADD", &[], &odd).ok().document();
+    assert_eq!(document["ips"][0]["address"], "10.0.0.2/24");
+    assert_eq!(ipam("CHECK", &[], &odd.replace("10.0.0.2/24", "x")).refused(&["key \"addresses[0]\"", "\"x\""]), 7);
+}
+
+mod slips {
+    use super::super::misspelt::suspicious;
+    use super::*;
+    use crate::keys::Level;
+
+    #[derive(Configuration)]
+    #[expect(dead_code, reason = "declared alone")]
+    struct Keys {
+        /// Masquerade.
+        ip_masq: bool,
+        /// A gateway.
+        is_gateway: bool,
+        /// A VLAN.
+        vlan: u16,
+        /// Several VLANs.
+        vlan_trunk: Vec<Vlan>,
+        ipam: Option<Section>,
+    }
+
+    #[derive(Configuration)]
+    #[expect(dead_code, reason = "declared alone")]
+    struct Section {
+        /// Range sets.
+        ranges: Vec<Vec<Range>>,
+        /// A directory.
+        data_dir: String,
+    }
+
+    #[derive(Configuration)]
+    #[expect(dead_code, reason = "declared alone")]
+    struct Range {
+        /// A subnet.
+        subnet: String,
+    }
+
+    #[derive(Configuration)]
+    #[expect(dead_code, reason = "declared alone")]
+    struct Vlan {
+        /// Which.
+        min_id: u16,
+    }
+
+    fn found(kind: Kind, config: Value) -> Vec<(String, String)> {
+        suspicious(&Level::of::<Keys>(), kind, config.as_object().unwrap())
+    }
+
+    #[test]
+    fn a_key_near_a_declared_one_is_told_with_it() {
+        for (key, meant) in [
+            ("isGatway", "isGateway"),
+            ("ipMasquerade", "ipMasq"),
+            ("IPMASQUERADE", "ipMasq"),
+            ("vlanTrunks", "vlanTrunk"),
+            ("vlanId", "vlan"),
+            ("vlanTrunkList", "vlanTrunk"),
+            ("ipm", "ipam"),
+            ("prevResults", "prevResult"),
+        ] {
+            assert_eq!(found(Kind::Interface, json!({key: 1})), [(key.to_owned(), meant.to_owned())]);
+        }
+        for fine in ["mine", "namespaceIsolation", "vl", "mtu", "description", "isGateway", "type", "args"] {
+            assert_eq!(found(Kind::Interface, json!({fine: 1})), [], "{fine}");
+        }
+    }
+
+    #[test]
+    fn keys_inside_of_lists_and_objects_are_looked_at_by_the_plugin_they_are_for() {
+        let config = json!({
+            "isGatway": true,
+            "vlanTrunk": [{"minId": 1}, {"minld": 2}],
+            "ipam": {"dataDri": "x", "ranges": [[{"subnet": "s"}, {"subent": "s"}]]},
+        });
+        let pair = |key: &str, meant: &str| (key.to_owned(), meant.to_owned());
+        let of_the_wire = [pair("isGatway", "isGateway"), pair("vlanTrunk[1].minld", "vlanTrunk[1].minId")];
+        assert_eq!(found(Kind::Interface, config.clone()), of_the_wire);
+        let of_ipam =
+            [pair("ipam.dataDri", "ipam.dataDir"), pair("ipam.ranges[0][1].subent", "ipam.ranges[0][1].subnet")];
+        assert_eq!(found(Kind::Ipam, config), of_ipam);
+    }
 }

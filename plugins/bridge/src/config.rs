@@ -1,65 +1,71 @@
 //! The configuration of `bridge`: every key of the reference plugin, with its meaning and default.
 
-use libcni::{About, Dns, Error, Key, Request};
-use serde::Deserialize;
-use verbs::{keys, mac};
+use attach::keys::{self, MasqueradeKeys, NodeRouteKeys, WireKeys};
+use libcni::{About, Configuration, Error, Request};
 
 /// The plugin's keys. Numbers that are 0 count as not given, as in the reference.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(Debug, Configuration)]
 pub struct Config {
+    /// Name of the bridge; made if it is not there.
+    #[key(default = "cni0")]
     pub bridge: String,
+    /// Give the node an address on the bridge, and route.
     pub is_gateway: bool,
+    /// isGateway, and it is the Pods' default route.
     pub is_default_gateway: bool,
+    /// Replace another address of the subnet on the bridge.
     pub force_address: bool,
-    pub ip_masq: bool,
-    pub ip_masq_backend: Option<String>,
+    /// `ipMasq`, `ipMasqBackend`.
+    #[key(flatten, describe("ipMasq", help = "masquerade what Pods send beyond their subnet"))]
+    pub masquerade: MasqueradeKeys,
+    /// MTU of the Pod's interface, in bytes.
+    #[key(shown = "the kernel's, 1500")]
     pub mtu: u32,
+    /// Let a Pod reach itself through the bridge.
     pub hairpin_mode: bool,
+    /// Set the bridge to promiscuous mode.
     pub promisc_mode: bool,
+    /// VLAN of the Pod's untagged frames, 1 to 4094.
+    #[key(shown = "none")]
     pub vlan: u16,
+    /// Tagged VLANs: [{"id": 5}, {"minID": 10, "maxID": 20}].
     pub vlan_trunk: Vec<VlanTrunk>,
+    /// Keep VLAN 1 on the Pod's port beside vlan or vlanTrunk.
+    #[key(default = true)]
     pub preserve_default_vlan: bool,
+    /// Drop frames whose source is not the Pod's MAC address.
     pub macspoofchk: bool,
+    /// Drop what is not from the Pod's own addresses: IPv4, IPv6, ARP, neighbor discovery, and all else.
     pub ipspoofchk: bool,
+    /// Wait for IPv6 duplicate address detection.
     pub enabledad: bool,
+    /// Leave the Pod's interface down (without ipam).
     pub disable_container_interface: bool,
+    /// Keep Pods from talking to each other on layer 2; by the gateway they can.
     pub port_isolation: bool,
-    pub dns: Dns,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            bridge: "cni0".to_owned(),
-            is_gateway: false,
-            is_default_gateway: false,
-            force_address: false,
-            ip_masq: false,
-            ip_masq_backend: None,
-            mtu: 0,
-            hairpin_mode: false,
-            promisc_mode: false,
-            vlan: 0,
-            vlan_trunk: Vec::new(),
-            preserve_default_vlan: true,
-            macspoofchk: false,
-            ipspoofchk: false,
-            enabledad: false,
-            disable_container_interface: false,
-            port_isolation: false,
-            dns: Dns::default(),
-        }
-    }
+    /// `nodes`, `nodeName`, `nodeRoutes`.
+    #[key(flatten)]
+    pub nodes: NodeRouteKeys,
+    /// `ipam`, `dns`, and the Pod's MAC address.
+    #[key(
+        flatten,
+        describe("ipam", shown = "none: layer 2 only"),
+        describe("args.cni.mac", shown = "random"),
+        describe("runtimeConfig.mac", shown = "random")
+    )]
+    pub wire: WireKeys,
 }
 
 /// One entry of `vlanTrunk`: a VLAN, or all from `minID` to `maxID`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Configuration)]
 pub struct VlanTrunk {
-    #[serde(rename = "minID")]
+    /// The first VLAN of several, with maxID.
+    #[key(name = "minID")]
     pub min_id: Option<u16>,
-    #[serde(rename = "maxID")]
+    /// The last VLAN of several, with minID.
+    #[key(name = "maxID")]
     pub max_id: Option<u16>,
+    /// One VLAN.
     pub id: Option<u16>,
 }
 
@@ -91,8 +97,8 @@ impl Config {
             return Err(Error::config("hairpinMode", true, "can't be combined with promiscMode"));
         }
         keys::validate_mtu(self.mtu)?;
-        keys::validate_node_routes(request)?;
-        self.validate_masquerade()?;
+        self.nodes.validate()?;
+        self.masquerade.validate()?;
         self.validate_vlans()?;
         let has_ipam = request.config.ipam_type().is_some();
         if self.disable_container_interface && has_ipam {
@@ -112,19 +118,7 @@ impl Config {
         if request.config.object.contains_key("ipam") && !has_ipam && !is_empty_section(request) {
             return Err(Error::config("ipam.type", "missing", "which IPAM plugin? host-local, for example"));
         }
-        mac::requested(request).map(drop)
-    }
-
-    fn validate_masquerade(&self) -> Result<(), Error> {
-        match self.ip_masq_backend.as_deref() {
-            None | Some("" | "nftables") => Ok(()),
-            Some("iptables") => Err(Error::config(
-                "ipMasqBackend",
-                "\"iptables\"",
-                "this plugin masquerades with nftables and executes no iptables; remove the key, or write \"nftables\"",
-            )),
-            Some(other) => Err(Error::config("ipMasqBackend", format!("{other:?}"), "the only one is \"nftables\"")),
-        }
+        self.wire.mac.requested(&request.invocation).map(drop)
     }
 
     fn validate_vlans(&self) -> Result<(), Error> {
@@ -180,48 +174,6 @@ pub const ABOUT: About = About {
     name: "bridge",
     version: env!("CARGO_PKG_VERSION"),
     summary: "Pods on a Linux bridge",
-    keys: &[
-        Key { name: "bridge", default: "\"cni0\"", help: "name of the bridge; made if it is not there" },
-        Key { name: "isGateway", default: "false", help: "give the node an address on the bridge, and route" },
-        Key { name: "isDefaultGateway", default: "false", help: "isGateway, and it is the Pods' default route" },
-        Key { name: "forceAddress", default: "false", help: "replace another address of the subnet on the bridge" },
-        Key { name: "ipMasq", default: "false", help: "masquerade what Pods send beyond their subnet" },
-        Key { name: "ipMasqBackend", default: "\"nftables\"", help: "how; nothing else is supported" },
-        keys::MTU,
-        Key { name: "hairpinMode", default: "false", help: "let a Pod reach itself through the bridge" },
-        Key { name: "promiscMode", default: "false", help: "set the bridge to promiscuous mode" },
-        Key { name: "vlan", default: "none", help: "VLAN of the Pod's untagged frames, 1 to 4094" },
-        Key { name: "vlanTrunk", default: "[]", help: "tagged VLANs: [{\"id\": 5}, {\"minID\": 10, \"maxID\": 20}]" },
-        Key {
-            name: "preserveDefaultVlan",
-            default: "true",
-            help: "keep VLAN 1 on the Pod's port beside vlan or vlanTrunk",
-        },
-        Key { name: "macspoofchk", default: "false", help: "drop frames whose source is not the Pod's MAC address" },
-        Key {
-            name: "ipspoofchk",
-            default: "false",
-            help: "drop what is not from the Pod's own addresses: IPv4, IPv6, ARP, neighbor discovery, and all else",
-        },
-        Key { name: "enabledad", default: "false", help: "wait for IPv6 duplicate address detection" },
-        Key {
-            name: "disableContainerInterface",
-            default: "false",
-            help: "leave the Pod's interface down (without ipam)",
-        },
-        Key {
-            name: "portIsolation",
-            default: "false",
-            help: "Pods can't talk to each other on layer 2; by the gateway they can",
-        },
-        keys::NODES,
-        keys::NODE_ROUTES,
-        keys::NODE_NAME,
-        keys::DNS,
-        keys::ipam("none: layer 2 only"),
-        mac::args_key("random"),
-        mac::runtime_key("random"),
-    ],
     example: r#"
 {
   "cniVersion": "1.0.0",

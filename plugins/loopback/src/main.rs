@@ -5,20 +5,19 @@
 
 use std::process::ExitCode;
 
-use dataplane::link::{self, Link, Up};
-use dataplane::{At, Kernel, Plan, address};
+use kernel::link::{self, Link, Up};
+use kernel::{At, Kernel, Plan, address};
 use libcni::{
-    About, Attachment, AttachmentId, CniResult, Error, Interface, IpConfig, Key, Kind, Plugin, Request, code,
+    About, Attachment, AttachmentId, CniResult, Configuration, Error, Interface, IpConfig, Kind, Plugin, Request, code,
 };
-use serde::Deserialize;
-use verbs::told;
+use attach::told;
 
 const LO: &str = "lo";
 
 struct Loopback;
 
 /// There is nothing to configure.
-#[derive(Deserialize)]
+#[derive(Configuration)]
 struct Config {}
 
 fn main() -> ExitCode {
@@ -32,7 +31,6 @@ impl Plugin for Loopback {
         name: "loopback",
         version: env!("CARGO_PKG_VERSION"),
         summary: "ups the Pod's lo",
-        keys: &[Key { name: "type", default: "\"loopback\"", help: "there is nothing to configure" }],
         example: r#"{ "cniVersion": "1.0.0", "name": "lo", "plugins": [{ "type": "loopback" }] }"#,
     };
     const KIND: Kind = Kind::Interface;
@@ -102,7 +100,7 @@ fn down_again(attachment: &Attachment) {
     }
 }
 
-fn describe(kernel: &Kernel, attachment: &Attachment, lo: Link) -> Result<CniResult, dataplane::Error> {
+fn describe(kernel: &Kernel, attachment: &Attachment, lo: Link) -> Result<CniResult, kernel::Error> {
     let ips = address::on(kernel, At::Pod, lo.index)?;
     let interface = Interface {
         name: lo.name,

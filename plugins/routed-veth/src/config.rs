@@ -1,28 +1,40 @@
 //! The configuration of `routed-veth`.
 
-use libcni::{About, Dns, Error, Key, Request};
-use serde::Deserialize;
-use verbs::{keys, mac};
+use attach::keys::{self, DefaultRouteKey, NodeRouteKeys, WireKeys};
+use attach::routed::Shape;
+use libcni::{About, Configuration, Error, Request};
 
-/// The plugin's keys, those of the node map apart (`nodes::Keys`).
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+/// The plugin's keys.
+#[derive(Debug, Configuration)]
 pub struct Config {
+    /// MTU of the Pod's interface, in bytes.
+    #[key(shown = "the kernel's, 1500")]
     pub mtu: u32,
+    /// Masquerade what Pods send beyond their subnet or cluster.
     pub ip_masq: bool,
-    pub dns: Dns,
+    /// `defaultRoute`.
+    #[key(flatten)]
+    pub default_route: DefaultRouteKey,
+    /// `nodes`, `nodeName`, `nodeRoutes`.
+    #[key(flatten)]
+    pub nodes: NodeRouteKeys,
+    /// `ipam`, `dns`, and the Pod's MAC address.
+    #[key(flatten, describe("ipam", shown = "none: it is needed"))]
+    pub wire: WireKeys,
 }
 
 impl Config {
+    /// The keys that shape IPAM's answer.
+    pub fn shape(&self) -> Shape {
+        Shape { mtu: keys::mtu(self.mtu), default_route: self.default_route.wanted }
+    }
+
     /// What must hold beyond types. Nothing has been touched yet.
     pub fn validate(&self, request: &Request) -> Result<(), Error> {
         keys::validate_mtu(self.mtu)?;
-        if request.config.ipam_type().is_none() {
-            let why = "routed-veth routes addresses, and needs an IPAM plugin that gives them: host-local, for example";
-            return Err(Error::config("ipam.type", "missing", why));
-        }
-        keys::validate_node_routes(request)?;
-        mac::requested(request).map(drop)
+        keys::require_ipam(request, "routed-veth routes addresses")?;
+        self.nodes.validate()?;
+        self.wire.mac.requested(&request.invocation).map(drop)
     }
 }
 
@@ -30,17 +42,6 @@ pub const ABOUT: About = About {
     name: "routed-veth",
     version: env!("CARGO_PKG_VERSION"),
     summary: "Pods on layer 3: each is routed to, without a bridge",
-    keys: &[
-        keys::ipam("none: it is needed"),
-        keys::MTU,
-        Key { name: "ipMasq", default: "false", help: "masquerade what Pods send beyond their subnet or cluster" },
-        keys::NODES,
-        keys::NODE_ROUTES,
-        keys::NODE_NAME,
-        keys::DNS,
-        mac::args_key(mac::BY_ADDRESS),
-        mac::runtime_key(mac::BY_ADDRESS),
-    ],
     example: r#"
 {
   "cniVersion": "1.0.0",

@@ -1,87 +1,78 @@
 //! `routed-veth`: Pods on layer 3, without a bridge.
 //!
-//! Each Pod gets its address alone, and the node as its next hop (the wire itself is `verbs::routed`). With a node map
-//! (`nodes`) there are routes to the other nodes' Pod CIDRs too, or, with `"nodeRoutes": false`, the underlay's own
-//! routers have them.
+//! Each Pod gets its address alone, and the node as its next hop: the wire itself is `attach::routed`. With a node map
+//! (`nodes`) there are routes to the other nodes' Pod CIDRs too, unless the underlay's own routers have them
+//! (`"nodeRoutes": false`). `config.rs` declares the keys; the five verbs are `attach::wire`'s.
 
 mod config;
 
 use std::process::ExitCode;
 
-use dataplane::Kernel;
-use libcni::plugin::Operator;
-use libcni::{About, Attachment, AttachmentId, CniResult, Command, Error, Kind, Plugin, Request};
-use verbs::cluster::{self, Network};
-use verbs::ipam::{self, Ipam};
-use verbs::routed::{self, Wiring};
-use verbs::{check, keys, mac, removal, status, told, wire};
+use attach::kinds::Owned;
+use attach::wire::{WirePlugin, Wired, Wiring};
+use attach::keys::{self, WireKeys};
+use attach::routed;
+use cluster::Reach;
+use kernel::veth::Veth;
+use kernel::{Kernel, Mac, Plan};
+use libcni::{About, CniResult, Error, Request};
+use nodes::MapKeys;
 
 use crate::config::Config;
 
-struct RoutedVeth;
-
 fn main() -> ExitCode {
-    libcni::plugin::main::<RoutedVeth>()
+    libcni::plugin::main::<Wired<Routed>>()
 }
 
-impl Plugin for RoutedVeth {
+/// Pods that the node routes to.
+struct Routed;
+
+impl WirePlugin for Routed {
     type Config = Config;
 
     const ABOUT: About = config::ABOUT;
-    const KIND: Kind = Kind::Interface;
-    const AS_TEXT: &'static [&'static str] = cluster::AS_TEXT;
-    const OPERATOR: Option<Operator> =
-        Some(cluster::operator(|request| cluster::sync_command(request, &keys::reach_by_node_routes)));
 
     fn validate(request: &Request, config: &Config) -> Result<(), Error> {
         config.validate(request)
     }
 
-    fn add(request: &Request, config: Config, attachment: &Attachment) -> Result<CniResult, Error> {
-        let network = keys::network_by_node_routes(request)?;
-        let kernel = wire::kernel(attachment)?;
-        wire::refuse_second(&kernel, request, &attachment.id)?;
-        let followed = network.map(|network| network.follow(&kernel, config.ip_masq)).transpose()?;
-        let followed = followed.unwrap_or_default();
-        let ipam = Ipam::of(request, &followed.pod_cidrs)?;
-        let addresses = ipam.ask()?.answer()?;
-        let wish = routed::Wish {
-            mtu: keys::mtu(config.mtu),
-            masquerade: config.ip_masq,
-            inside: followed.inside,
-            dns: config.dns,
-            mac: mac::requested(request)?,
-        };
-        let wired = Wiring::new(request, attachment, addresses, wish)
-            .and_then(|wiring| routed::wire(wiring, &kernel, request.config.prev_result()?.unwrap_or_default()));
-        wired.map_err(|error| ipam.give_back(removal::undo_anew(request, attachment, error)))
+    fn reach(request: &Request) -> Result<Reach, Error> {
+        keys::reach_by_node_routes(request)
     }
 
-    fn check(request: &Request, _config: Config, attachment: &Attachment) -> Result<(), Error> {
-        let expected = check::expected(request, attachment, "")?;
-        let kernel = wire::kernel(attachment)?;
-        let followed = keys::network_by_node_routes(request)?.map(|network| network.check(&kernel)).transpose()?;
-        let inside = followed.and_then(|followed| followed.inside);
-        let wiring = Wiring::expected(request, attachment, &kernel, &expected, inside)?;
-        wiring.check_plan().check(&kernel).map_err(told)?;
-        expected.check_links(&kernel)?;
-        ipam::pass_on(request, Command::Check)
+    fn map(config: &Config) -> (&MapKeys, Reach) {
+        (&config.nodes.map, config.nodes.reach())
     }
 
-    fn del(request: &Request, attachment: &Attachment) -> Result<(), Error> {
-        removal::del(request, attachment)
+    fn keys(config: &Config) -> &WireKeys {
+        &config.wire
     }
 
-    fn gc(request: &Request, valid: &[AttachmentId]) -> Result<(), Error> {
-        removal::gc_and(request, valid, &|kernel| Network::sync_if_any(request, &keys::reach_by_node_routes, kernel))
+    fn masquerades(config: &Config) -> bool {
+        config.ip_masq
     }
 
-    fn status(request: &Request, _config: Config) -> Result<(), Error> {
-        let kernel = Kernel::open().map_err(|error| ipam::unavailable(told(error)))?;
-        if let Some(network) = keys::network_by_node_routes(request).map_err(cluster::limited)? {
-            network.status(&kernel)?;
-        }
-        status::warn_of_dropped_forwarding(&kernel);
-        ipam::status(request)
+    fn routes(_config: &Config) -> bool {
+        true
+    }
+
+    fn complete(config: &Config, kernel: &Kernel, from_ipam: CniResult) -> Result<CniResult, Error> {
+        routed::complete(config.shape(), kernel, from_ipam)
+    }
+
+    fn pod_mac(addresses: &CniResult) -> Mac {
+        routed::pod_mac(addresses)
+    }
+
+    fn pair(wiring: &Wiring<Config>) -> Veth {
+        routed::pair(wiring, keys::mtu(wiring.config.mtu))
+    }
+
+    fn owned(wiring: &Wiring<Config>) -> Vec<Box<dyn Owned>> {
+        routed::owned(wiring)
+    }
+
+    fn plan(wiring: &Wiring<Config>, plan: &mut Plan) {
+        routed::plan(wiring, plan);
     }
 }

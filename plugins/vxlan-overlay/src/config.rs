@@ -1,42 +1,69 @@
 //! The configuration of `vxlan-overlay`.
 
+use attach::keys::{DefaultRouteKey, WireKeys};
+use attach::routed::Shape;
+use cluster::{Overlay, Reach};
 use libcni::invocation::ifname_fault;
-use libcni::{About, Dns, Error, Key, Request};
-use serde::Deserialize;
-use verbs::cluster::{Network, Overlay, Reach};
-use verbs::{keys, mac};
+use libcni::{About, Configuration, Error, Request};
+use nodes::MapKeys;
 
-/// The plugin's keys, those of the node map apart (`nodes::Keys`).
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+/// The plugin's keys.
+#[derive(Debug, Configuration)]
 pub struct Config {
-    pub vni: u32,
-    pub port: u16,
-    pub device: Option<String>,
-    pub mtu: u32,
-    pub underlay_device: Option<String>,
-    pub direct_routing: bool,
+    /// `nodes`, `nodeName`, `underlayFamily`.
+    #[key(
+        flatten,
+        describe("nodes", shown = "none: it is needed", help = "the node map: a list, or the path of a file with one"),
+        describe("underlayFamily", help = "over which addresses nodes talk that have both: \"ipv4\" or \"ipv6\"")
+    )]
+    pub nodes: MapKeys,
+    /// `vni`, `port` and what else makes the overlay.
+    #[key(flatten)]
+    pub overlay: OverlayKeys,
+    /// Masquerade what Pods send beyond the cluster.
     pub ip_masq: bool,
-    pub dns: Dns,
+    /// `defaultRoute`.
+    #[key(flatten, describe("defaultRoute", help = "first in a chain: a default route to the node, unless IPAM gives one"))]
+    pub default_route: DefaultRouteKey,
+    /// `ipam`, `dns`, and the Pod's MAC address.
+    #[key(
+        flatten,
+        describe(
+            "ipam",
+            shown = "none: after bridge or routed-veth",
+            help = "first in a chain: the IPAM plugin and its keys; the Pod is wired as routed-veth does"
+        )
+    )]
+    pub wire: WireKeys,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Config {
-            vni: 1,
-            port: 4789,
-            device: None,
-            mtu: 0,
-            underlay_device: None,
-            direct_routing: false,
-            ip_masq: false,
-            dns: Dns::default(),
-        }
-    }
+/// The overlay's own keys, which the network's nodes have to agree on.
+#[derive(Debug, Configuration)]
+pub struct OverlayKeys {
+    /// VXLAN network identifier, 1 to 16777215; the same on every node.
+    #[key(default = 1)]
+    pub vni: u32,
+    /// UDP port; the same on every node.
+    #[key(default = 4789)]
+    pub port: u16,
+    /// The VXLAN device's name; with "-6" for an underlay of IPv6.
+    #[key(shown = "\"vxlan.VNI\", \"vxlan6.VNI\"")]
+    pub device: Option<String>,
+    /// MTU of overlay and Pods, in bytes.
+    #[key(shown = "the underlay's less 50, or 70 over IPv6")]
+    pub mtu: u32,
+    /// What carries the tunnels.
+    #[key(shown = "the one with the node's address")]
+    pub underlay_device: Option<String>,
+    /// Route to nodes on the same link, tunnel to the others.
+    pub direct_routing: bool,
 }
 
 /// What comes to a configured device name for an underlay of IPv6.
 const SUFFIX_6: &str = "-6";
+
+/// What the MTU of a Pod's wire has to fit.
+pub const FITS: &str = "the overlay";
 
 /// Has a plugin before this one wired the Pod? Then there are no addresses to ask for. Told by the configuration alone,
 /// so that DEL knows what ADD knew.
@@ -52,37 +79,23 @@ fn is_wired(request: &Request) -> Result<bool, Error> {
 }
 
 impl Config {
-    /// The network, with its node map.
-    pub fn network(&self, request: &Request) -> Result<Network, Error> {
-        let missing =
-            || Error::config("nodes", "missing", "an overlay needs the node map: a list, or the path of a file");
-        Network::read(request, Reach::Overlay(self.overlay()))?.ok_or_else(missing)
+    /// The keys that shape IPAM's answer.
+    pub fn shape(&self) -> Shape {
+        Shape { mtu: None, default_route: self.default_route.wanted }
     }
 
-    fn overlay(&self) -> Overlay {
-        let devices = match &self.device {
-            Some(name) => [name.clone(), format!("{name}{SUFFIX_6}")],
-            None => [format!("vxlan.{}", self.vni), format!("vxlan6.{}", self.vni)],
-        };
-        Overlay {
-            vni: self.vni,
-            port: self.port,
-            devices,
-            mtu: (self.mtu != 0).then_some(self.mtu),
-            underlay_device: self.underlay_device.clone(),
-            direct_routing: self.direct_routing,
-        }
+    /// The node map, and how its nodes are reached.
+    pub fn map(&self) -> (&MapKeys, Reach) {
+        (&self.nodes, self.overlay.reach())
     }
 
     /// What must hold beyond types. Nothing has been touched yet.
     pub fn validate(&self, request: &Request) -> Result<(), Error> {
-        if !(1..1 << 24).contains(&self.vni) {
-            return Err(Error::config("vni", self.vni, "a VNI is from 1 to 16777215"));
+        self.overlay.validate()?;
+        if !self.nodes.are_given() {
+            let why = "an overlay needs the node map: a list, or the path of a file";
+            return Err(Error::config("nodes", "missing", why));
         }
-        if self.port == 0 {
-            return Err(Error::config("port", self.port, "a UDP port is from 1 to 65535"));
-        }
-        self.validate_names()?;
         let has_prev_result = request.config.object.get("prevResult").is_some_and(|result| !result.is_null());
         let needs_prev_result = request.invocation.command == libcni::Command::Add;
         if needs_prev_result && is_chained(request) && !has_prev_result {
@@ -94,10 +107,33 @@ impl Config {
             let why = "a plugin before this one has wired the Pod already: remove the ipam section here";
             return Err(Error::config("ipam.type", "given", why));
         }
-        mac::requested(request).map(drop)
+        self.wire.mac.requested(&request.invocation).map(drop)
+    }
+}
+
+impl OverlayKeys {
+    fn reach(&self) -> Reach {
+        let devices = match &self.device {
+            Some(name) => [name.clone(), format!("{name}{SUFFIX_6}")],
+            None => [format!("vxlan.{}", self.vni), format!("vxlan6.{}", self.vni)],
+        };
+        Reach::Overlay(Overlay {
+            vni: self.vni,
+            port: self.port,
+            devices,
+            mtu: (self.mtu != 0).then_some(self.mtu),
+            underlay_device: self.underlay_device.clone(),
+            direct_routing: self.direct_routing,
+        })
     }
 
-    fn validate_names(&self) -> Result<(), Error> {
+    fn validate(&self) -> Result<(), Error> {
+        if !(1..1 << 24).contains(&self.vni) {
+            return Err(Error::config("vni", self.vni, "a VNI is from 1 to 16777215"));
+        }
+        if self.port == 0 {
+            return Err(Error::config("port", self.port, "a UDP port is from 1 to 65535"));
+        }
         for (key, name) in [("device", &self.device), ("underlayDevice", &self.underlay_device)] {
             if let Some((name, fault)) = name.as_ref().and_then(|name| Some((name, ifname_fault(name)?))) {
                 return Err(Error::config(key, format!("{name:?}"), fault));
@@ -113,51 +149,15 @@ impl Config {
     }
 }
 
-/// How other nodes' Pods are reached, for GC and `--sync`.
+/// How other nodes' Pods are reached, for GC and `--sync`: the overlay's keys alone are read, whatever else the configuration has become.
 pub fn reach(request: &Request) -> Result<Reach, Error> {
-    request.config.parse::<Config>().map(|config| Reach::Overlay(config.overlay()))
+    request.config.read::<OverlayKeys>().map(|keys| keys.reach())
 }
 
 pub const ABOUT: About = About {
     name: "vxlan-overlay",
     version: env!("CARGO_PKG_VERSION"),
     summary: "the Pods of all nodes in one network, over VXLAN",
-    keys: &[
-        Key {
-            name: "nodes",
-            default: "none: it is needed",
-            help: "the node map: a list, or the path of a file with one",
-        },
-        keys::NODE_NAME,
-        Key {
-            name: "underlayFamily",
-            default: "\"ipv4\"",
-            help: "over which addresses nodes talk that have both: \"ipv4\" or \"ipv6\"",
-        },
-        Key { name: "vni", default: "1", help: "VXLAN network identifier, 1 to 16777215; the same on every node" },
-        Key { name: "port", default: "4789", help: "UDP port; the same on every node" },
-        Key {
-            name: "device",
-            default: "\"vxlan.VNI\", \"vxlan6.VNI\"",
-            help: "the VXLAN device's name; with \"-6\" for an underlay of IPv6",
-        },
-        Key {
-            name: "mtu",
-            default: "the underlay's less 50, or 70 over IPv6",
-            help: "MTU of overlay and Pods, in bytes",
-        },
-        Key { name: "underlayDevice", default: "the one with the node's address", help: "what carries the tunnels" },
-        Key { name: "directRouting", default: "false", help: "route to nodes on the same link, tunnel to the others" },
-        Key { name: "ipMasq", default: "false", help: "masquerade what Pods send beyond the cluster" },
-        Key {
-            name: "ipam",
-            default: "none: after bridge or routed-veth",
-            help: "first in a chain: the IPAM plugin and its keys; the Pod is wired as routed-veth does",
-        },
-        keys::DNS,
-        mac::args_key(mac::BY_ADDRESS),
-        mac::runtime_key(mac::BY_ADDRESS),
-    ],
     example: r#"
 {
   "cniVersion": "1.0.0",

@@ -1,19 +1,18 @@
 //! `model-chained`: sets arp_filter of the container's interface, limits its bandwidth, and maps a port to it.
 
-use libcni::{About, Attachment, AttachmentId, CniResult, Dns, Error, Kind, Plugin, Request};
-use serde::Deserialize;
+use libcni::{About, Attachment, AttachmentId, CniResult, Configuration, Dns, Error, Kind, Plugin, Request};
 use serde_json::Value;
 
 use crate::tools::{fault, host_end, owner, sh, sh_in};
 
 pub struct Model;
 
-#[derive(Deserialize)]
+#[derive(Configuration)]
 pub struct Config {}
 
 impl Plugin for Model {
     type Config = Config;
-    const ABOUT: About = About { name: "model-chained", version: "1", summary: "a sysctl", keys: &[], example: "{}" };
+    const ABOUT: About = About { name: "model-chained", version: "1", summary: "a sysctl", example: "{}" };
     const KIND: Kind = Kind::Interface;
 
     fn add(request: &Request, _: Config, attachment: &Attachment) -> Result<CniResult, Error> {

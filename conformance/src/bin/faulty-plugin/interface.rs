@@ -2,8 +2,10 @@
 
 use std::path::Path;
 
-use libcni::{About, Attachment, AttachmentId, CniResult, Error, Interface, IpConfig, Kind, Plugin, Request, Version};
-use serde::Deserialize;
+use libcni::{
+    About, Attachment, AttachmentId, CniResult, Configuration, Error, Interface, IpConfig, Kind, Plugin, Request,
+    Version,
+};
 use serde_json::Value;
 
 use crate::delegate;
@@ -11,13 +13,12 @@ use crate::tools::{fault, host_end, link, links, owner, sh, sh_in, text_at};
 
 pub struct Model;
 
-#[derive(Deserialize)]
+#[derive(Configuration)]
 pub struct Config {}
 
 impl Plugin for Model {
     type Config = Config;
-    const ABOUT: About =
-        About { name: "model-interface", version: "1", summary: "a veth on a bridge", keys: &[], example: "{}" };
+    const ABOUT: About = About { name: "model-interface", version: "1", summary: "a veth on a bridge", example: "{}" };
     const KIND: Kind = Kind::Interface;
 
     fn add(request: &Request, _: Config, attachment: &Attachment) -> Result<CniResult, Error> {

@@ -4,30 +4,40 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use libcni::ipnetwork::Ipv4Network;
+use libcni::ipnetwork::{IpNetwork, Ipv4Network};
 use libcni::{
-    About, Attachment, AttachmentId, CniResult, Error, Interface, IpConfig, Kind, Plugin, Request, Route, code,
+    About, Attachment, AttachmentId, CniResult, Configuration, Error, Interface, IpConfig, Kind, Plugin, Request,
+    Route, code,
 };
-use serde::Deserialize;
 
 use crate::tools::{fault, owner, text_at};
 
 pub struct Model;
 
-#[derive(Deserialize)]
+#[derive(Configuration)]
 pub struct Config {
-    ipam: Ipam,
+    #[key(name = "ipam.subnet")]
+    subnet: Option<IpNetwork>,
 }
 
-#[derive(Deserialize)]
-struct Ipam {
-    subnet: Ipv4Network,
+impl Config {
+    fn subnet(&self) -> Result<Ipv4Network, Error> {
+        match self.subnet {
+            Some(IpNetwork::V4(subnet)) => Ok(subnet),
+            Some(other) => Err(Error::config("ipam.subnet", other, "not of IPv4")),
+            None => Err(Error::config("ipam.subnet", "missing", "it is needed")),
+        }
+    }
 }
 
 impl Plugin for Model {
     type Config = Config;
-    const ABOUT: About = About { name: "model-ipam", version: "1", summary: "addresses", keys: &[], example: "{}" };
+    const ABOUT: About = About { name: "model-ipam", version: "1", summary: "addresses", example: "{}" };
     const KIND: Kind = Kind::Ipam;
+
+    fn validate(_: &Request, config: &Config) -> Result<(), Error> {
+        config.subnet().map(drop)
+    }
 
     fn add(request: &Request, config: Config, _: &Attachment) -> Result<CniResult, Error> {
         let owner = text(request);
@@ -37,7 +47,7 @@ impl Plugin for Model {
             text_at(request, "/runtimeConfig/ipRanges/0/0/subnet").filter(|_| !fault("ignores-ip-ranges"));
         let subnet = match asked_range {
             Some(text) => text.parse().map_err(|error| Error::config("runtimeConfig.ipRanges", text, error))?,
-            None => config.ipam.subnet,
+            None => config.subnet()?,
         };
         let asked = asked(request);
         for address in free(subnet).filter(|address| asked.is_none_or(|asked| asked == *address)) {
@@ -94,11 +104,12 @@ impl Plugin for Model {
     }
 
     fn status(request: &Request, config: Config) -> Result<(), Error> {
-        let all = free(config.ipam.subnet).count();
+        let subnet = config.subnet()?;
+        let all = free(subnet).count();
         match reservations(request)?.len() < all || fault("status-always-ok") {
             true => Ok(()),
             false if fault("status-has-another-code") => Err(Error::new(100, "full", "")),
-            false => Err(Error::new(code::UNAVAILABLE, "no free address", config.ipam.subnet.to_string())),
+            false => Err(Error::new(code::UNAVAILABLE, "no free address", subnet.to_string())),
         }
     }
 }

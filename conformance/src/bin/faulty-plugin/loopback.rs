@@ -1,18 +1,19 @@
 //! `model-lo`: sets `lo` up.
 
-use libcni::{About, Attachment, AttachmentId, CniResult, Error, Interface, IpConfig, Kind, Plugin, Request};
-use serde::Deserialize;
+use libcni::{
+    About, Attachment, AttachmentId, CniResult, Configuration, Error, Interface, IpConfig, Kind, Plugin, Request,
+};
 
 use crate::tools::{fault, link, sh_in};
 
 pub struct Model;
 
-#[derive(Deserialize)]
+#[derive(Configuration)]
 pub struct Config {}
 
 impl Plugin for Model {
     type Config = Config;
-    const ABOUT: About = About { name: "model-lo", version: "1", summary: "lo", keys: &[], example: "{}" };
+    const ABOUT: About = About { name: "model-lo", version: "1", summary: "lo", example: "{}" };
     const KIND: Kind = Kind::Interface;
 
     fn add(request: &Request, _: Config, attachment: &Attachment) -> Result<CniResult, Error> {

@@ -1,12 +1,13 @@
 use super::*;
 use libcni::config::Document;
+use libcni::keys::Level;
 use libcni::{Command, Config, Invocation};
 use serde_json::json;
 
 fn request(object: Value, args: Option<&str>) -> Request {
     let bytes = object.to_string().into_bytes();
-    let document = Document::decode(&bytes, nodes::AS_TEXT, libcni::config::Size::Usual).unwrap();
-    let version = Config::version_of(&document.object).unwrap();
+    let document = Document::decode(&bytes, &Level::of::<HostLocal>(), libcni::config::Size::Usual).unwrap();
+    let version = Config::version_of(document.object()).unwrap();
     let config = Config::new(bytes, document, version).unwrap();
     let invocation = Invocation {
         command: Command::Add,
@@ -24,7 +25,7 @@ fn settings(mut object: Value, args: Option<&str>) -> Result<Settings, Error> {
     }
     object["name"] = json!("net");
     let request = request(object, args);
-    Settings::resolve(&request, &request.config.parse()?)
+    Settings::resolve(&request, &request.config.read()?)
 }
 
 fn ip(text: &str) -> IpAddr {

@@ -1,0 +1,107 @@
+//! Whatever a plugin prints about its keys, it is the same keys: `--help`, `--markdown`, `--man` and `--schema`. (`docs.rs` compares
+//! the book with them.)
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use conformance::lab::bin_dir;
+use serde_json::Value;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// Every folder of plugins/ and ipam/ with a main of its own, as install.sh finds them.
+fn plugins() -> Vec<String> {
+    let mut names = Vec::new();
+    for parent in ["plugins", "ipam"] {
+        for entry in std::fs::read_dir(root().join(parent)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.join("src/main.rs").exists() {
+                names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    assert!(names.len() >= 3, "{names:?}");
+    names
+}
+
+/// What `plugin option` prints.
+fn printed(plugin: &str, option: &str) -> String {
+    let output = Command::new(bin_dir().join(plugin)).arg(option).output().expect("build the workspace first");
+    assert!(output.status.success(), "{plugin} {option}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A key's path, with what it does and its default.
+type Keys = BTreeMap<String, (String, String)>;
+
+fn keys_of_table(text: &str) -> Keys {
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |")).map(|row| {
+        let row = row.replace("\\|", "\u{0}");
+        let cells: Vec<String> = row.split(" | ").map(|cell| cell.replace('\u{0}', "|")).collect();
+        (cells[0].trim_end_matches('`').to_owned(), (cells[2].clone(), cells[1].clone()))
+    });
+    rows.collect()
+}
+
+fn keys_of_help(text: &str) -> Keys {
+    let keys = text.split("\nConfiguration:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let rows = keys.lines().filter_map(|line| {
+        let (words, default) = line.trim().rsplit_once(" [default: ")?;
+        let (key, words) = words.split_once(' ').unwrap();
+        Some((key.to_owned(), (words.trim().to_owned(), default.trim_end_matches(']').to_owned())))
+    });
+    rows.map(|(key, (words, default))| (key, (words, if default == "[" { "[]".to_owned() } else { default }))).collect()
+}
+
+/// What it does is a sentence there.
+fn keys_of_man(text: &str) -> Keys {
+    let section = text.split(".SH CONFIGURATION\n").nth(1).unwrap().split("\n.SH").next().unwrap();
+    let entries = section.split(".TP\n").skip(1).map(|entry| {
+        let plain = entry.replace("\\-", "-").replace("\\fB", "").replace("\\fR", "");
+        let (key, rest) = plain.split_once('\n').unwrap();
+        let (words, default) = rest.split_once(".\n.br\nDefault: ").unwrap();
+        (key.to_owned(), (words.to_lowercase(), default.trim_end().to_owned()))
+    });
+    entries.collect()
+}
+
+/// What has a description. Defaults are there only where they are JSON.
+fn keys_of_schema(schema: &Value, path: &str, keys: &mut Keys) {
+    if let Some(words) = schema["description"].as_str().filter(|_| !path.is_empty()) {
+        let default = schema.get("default").map(Value::to_string).unwrap_or_default();
+        keys.insert(path.trim_end_matches("[]").to_owned(), (words.to_owned(), default));
+    }
+    if let Some(items) = schema.get("items") {
+        keys_of_schema(items, &format!("{path}[]"), keys);
+    }
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+        keys_of_schema(property, &path, keys);
+    }
+}
+
+#[test]
+fn help_table_manual_page_and_schema_have_the_same_keys() {
+    for plugin in plugins() {
+        let table = keys_of_table(&printed(&plugin, "--markdown"));
+        assert!(plugin == "loopback" || table.len() > 5, "{plugin}: {table:?}");
+        assert_eq!(keys_of_help(&printed(&plugin, "--help")), table, "{plugin} --help");
+
+        let sentences: Keys = table
+            .iter()
+            .map(|(key, (words, default))| (key.clone(), (words.to_lowercase(), default.clone())))
+            .collect();
+        assert_eq!(keys_of_man(&printed(&plugin, "--man")), sentences, "{plugin} --man");
+
+        let json =
+            |default: &String| serde_json::from_str::<Value>(default).map(|it| it.to_string()).unwrap_or_default();
+        let typed: Keys =
+            table.iter().map(|(key, (words, default))| (key.clone(), (words.clone(), json(default)))).collect();
+        let mut of_schema = Keys::new();
+        keys_of_schema(&serde_json::from_str(&printed(&plugin, "--schema")).unwrap(), "", &mut of_schema);
+        assert_eq!(of_schema, typed, "{plugin} --schema");
+    }
+}

@@ -1,0 +1,152 @@
+//! Groups of configuration keys that several plugins have with one meaning, and what they ask for.
+
+use cluster::Reach;
+use libcni::keys::{At, KeyType, Shape, Shaped};
+use libcni::{CniResult, Configuration, Dns, Error, IpConfig, Request, code};
+use nodes::MapKeys;
+use serde_json::Value;
+
+use crate::mac::MacKeys;
+
+/// The keys of every plugin that wires a Pod.
+#[derive(Debug, Configuration)]
+pub struct WireKeys {
+    /// The IPAM plugin and its keys: {"type": "host-local", …}.
+    #[key(name = "ipam")]
+    _ipam: Section,
+    /// Name resolution, handed to the runtime.
+    #[key(shown = "what IPAM says")]
+    pub dns: Dns,
+    /// `args.cni.mac` and `runtimeConfig.mac`.
+    #[key(flatten)]
+    pub mac: MacKeys,
+}
+
+/// `ipam`, which is for the IPAM plugin to read: see [`Config::ipam_type`](libcni::Config::ipam_type).
+#[derive(Debug, Default)]
+struct Section;
+
+impl Shaped for Section {
+    fn shape() -> Shape {
+        Shape::Object(Default::default())
+    }
+}
+
+impl KeyType for Section {
+    fn read(_: &Value, _: &At<'_>) -> Result<Self, Error> {
+        Ok(Section)
+    }
+}
+
+/// The keys of a network whose nodes route to each other's Pods: those of the node map, and `nodeRoutes`.
+#[derive(Debug, Configuration)]
+pub struct NodeRouteKeys {
+    /// `nodes`, `nodeName`.
+    #[key(flatten)]
+    pub map: MapKeys,
+    /// Routes to other nodes' Pod CIDRs; false: routers have them.
+    #[key(shown = "true")]
+    node_routes: Option<bool>,
+}
+
+impl NodeRouteKeys {
+    /// How other nodes' Pods are reached.
+    pub fn reach(&self) -> Reach {
+        if self.node_routes.unwrap_or(true) { Reach::NodeRoutes } else { Reach::Routers }
+    }
+
+    /// `nodeRoutes` without `nodes` would be read and ignored: code 7.
+    pub fn validate(&self) -> Result<(), Error> {
+        match self.node_routes {
+            Some(_) if !self.map.are_given() => {
+                Err(Error::config("nodeRoutes", "given", "has no effect without \"nodes\""))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// How other nodes' Pods are reached, for GC and `--sync`: nothing but these keys is read, whatever else the configuration has become.
+pub fn reach_by_node_routes(request: &Request) -> Result<Reach, Error> {
+    request.config.read::<NodeRouteKeys>().map(|keys| keys.reach())
+}
+
+/// The keys of masquerade.
+#[derive(Debug, Configuration)]
+pub struct MasqueradeKeys {
+    /// Masquerade what Pods send beyond their subnet or cluster.
+    pub ip_masq: bool,
+    /// How; nothing else is supported.
+    #[key(shown = "\"nftables\"")]
+    ip_masq_backend: Option<String>,
+}
+
+impl MasqueradeKeys {
+    /// Is `ipMasqBackend` one that is supported? Code 7 if not.
+    pub fn validate(&self) -> Result<(), Error> {
+        match self.ip_masq_backend.as_deref() {
+            None | Some("" | "nftables") => Ok(()),
+            Some("iptables") => Err(Error::config(
+                "ipMasqBackend",
+                "\"iptables\"",
+                "this plugin masquerades with nftables and executes no iptables; remove the key, or write \"nftables\"",
+            )),
+            Some(other) => Err(Error::config("ipMasqBackend", format!("{other:?}"), "the only one is \"nftables\"")),
+        }
+    }
+}
+
+/// The key of a routed wire that can do without a default route.
+#[derive(Debug, Configuration)]
+pub struct DefaultRouteKey {
+    /// A default route to the node, unless IPAM gives one; false: only the routes that IPAM gives.
+    #[key(name = "defaultRoute", default = true)]
+    pub wanted: bool,
+}
+
+/// Code 7 without an IPAM plugin; `why` says what the plugin does with addresses.
+pub fn require_ipam(request: &Request, why: &str) -> Result<(), Error> {
+    match request.config.ipam_type() {
+        Some(_) => Ok(()),
+        None => {
+            let why = format!("{why}, and needs an IPAM plugin that gives them: host-local, for example");
+            Err(Error::config("ipam.type", "missing", why))
+        }
+    }
+}
+
+/// Code 102 if IPAM gave no address to a wire that is made of addresses.
+pub fn require_addresses(from_ipam: &CniResult) -> Result<(), Error> {
+    match from_ipam.ips.is_empty() {
+        true => Err(Error::new(code::PLUGIN_FAILED, "delegate failed", "IPAM gave no address")),
+        false => Ok(()),
+    }
+}
+
+/// The MTU asked for by `mtu`, in bytes; 0 counts as not given.
+pub fn mtu(configured: u32) -> Option<u32> {
+    (configured != 0).then_some(configured)
+}
+
+/// Is `mtu` one that a link can have? Code 7 if not.
+pub fn validate_mtu(configured: u32) -> Result<(), Error> {
+    match mtu(configured) {
+        Some(mtu) if !(68..=65535).contains(&mtu) => Err(Error::config("mtu", mtu, "an MTU is from 68 to 65535 bytes")),
+        _ => Ok(()),
+    }
+}
+
+/// The least MTU of a link that carries IPv6, in bytes (RFC 8200, section 5): below it the kernel takes IPv6 off the link.
+pub const LEAST_FOR_IPV6: u32 = 1280;
+
+/// Code 7 if a Pod with these addresses can't have that MTU.
+pub fn validate_mtu_for(mtu: Option<u32>, ips: &[IpConfig]) -> Result<(), Error> {
+    let ipv6 = ips.iter().find(|ip| ip.address.is_ipv6());
+    match (mtu.filter(|mtu| *mtu < LEAST_FOR_IPV6), ipv6) {
+        (Some(mtu), Some(ip)) => {
+            let why = format!("IPv6 takes {LEAST_FOR_IPV6} bytes at least, and the Pod gets {}", ip.address);
+            Err(Error::config("mtu", mtu, why))
+        }
+        _ => Ok(()),
+    }
+}

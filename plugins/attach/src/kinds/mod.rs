@@ -1,0 +1,84 @@
+//! The registry of kinds: what an attachment can own beside its wire.
+//!
+//! Everything that a wire carries (addresses, routes, neighbors, settings) goes with it. What does not, an element of
+//! nftables or a file, is of one of these kinds. Each kind is one file with two types: the object of one attachment
+//! ([`Owned`]: make, check, remove, and its part of the label), and the kind itself ([`Kind`]: read that part, sweep the
+//! objects of owners that are gone, restore those of living Pods). A new kind is one new file and one line in [`KINDS`]: DEL
+//! and GC (`removal.rs`), undo and restoring iterate over the list.
+
+pub mod addresscheck;
+pub mod masquerade;
+pub mod sourcecheck;
+pub mod spoofcheck;
+
+use std::fmt::Debug;
+
+use cluster::inside::INET;
+use kernel::nft::Table;
+use kernel::{Kernel, Object, Result};
+use netlink_packet_netfilter::NetfilterProtoFamily;
+
+use crate::label::Label;
+use crate::owner::Owner;
+use crate::record::Records;
+
+/// An object that one attachment owns beside its wire.
+pub trait Owned: Object {
+    /// Writes its part of the attachment's label.
+    fn say(&self, label: &mut Label);
+}
+
+/// A kind of object that attachments own beside their wires.
+pub trait Kind: Debug + Sync {
+    /// What it is called in messages: `masquerade`.
+    fn name(&self) -> &'static str;
+
+    /// The name of its part of a label.
+    fn part(&self) -> &'static str;
+
+    /// The object that an attachment with this label has, from the kind's part of the label.
+    fn read(&self, label: &Label) -> Option<Box<dyn Owned>>;
+
+    /// Removes the objects of every owner that is gone, found without any label.
+    fn sweep(&self, kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<()>;
+
+    /// Does DEL remove it before the wire too? The kernel frees an element of nftables after a grace period, and the
+    /// process that removed the element waits for that when it closes its socket. Removed before the wire, it is freed
+    /// while the wire goes, which takes as long.
+    fn goes_before_the_wire(&self) -> bool {
+        false
+    }
+
+    /// Is what all objects of this kind share gone, as after `nft flush ruleset`?
+    fn is_lost(&self, _kernel: &Kernel) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Makes what they share, and the objects of all living attachments.
+    fn restore(&self, _kernel: &Kernel) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Every kind, in the order in which the parts of a label are written. The record comes last: it is removed after
+/// everything that it names.
+pub static KINDS: [&dyn Kind; 5] = [
+    &spoofcheck::SpoofChecks,
+    &sourcecheck::SourceChecks,
+    &masquerade::Masquerades,
+    &addresscheck::AddressChecks,
+    &Records,
+];
+
+/// podwire's table for frames on a bridge.
+pub(crate) const BRIDGE: Table = Table { family: NetfilterProtoFamily::Bridge, name: INET.name };
+
+/// Everything that an attachment with this label owns beside its wire.
+pub fn owned_by(label: &Label) -> impl Iterator<Item = (&'static dyn Kind, Box<dyn Owned>)> + '_ {
+    KINDS.iter().filter_map(|kind| Some((*kind, kind.read(label)?)))
+}
+
+/// Is the comment of an element that of an owner that is gone?
+pub(crate) fn by_comment(is_gone: &dyn Fn(Owner) -> bool) -> impl Fn(&str) -> bool + '_ {
+    move |comment| Owner::from_hex(comment).is_some_and(is_gone)
+}

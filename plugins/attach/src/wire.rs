@@ -1,0 +1,401 @@
+//! The driver of plugins that wire a Pod: the five verbs, written once.
+//!
+//! A plugin declares what should exist ([`WirePlugin`]); the driver does the rest. ADD refuses a second ADD of the same
+//! attachment, follows the node map, starts IPAM and meanwhile makes what needs no address, makes the rest when IPAM has
+//! answered, and reports what there is then; one [`Undo`] takes everything back if a step fails. CHECK builds the same plan
+//! from `prevResult` and looks at each object. DEL and GC go by names and labels (`removal.rs`).
+
+use std::marker::PhantomData;
+
+use cluster::{Followed, Network, Reach};
+use ipnetwork::IpNetwork;
+use kernel::link::Alias;
+use kernel::veth::{End, Veth};
+use kernel::{At, Kernel, Mac, Plan, link};
+use libcni::plugin::Operator;
+use libcni::{
+    About, Attachment, AttachmentId, CniResult, Command, Configuration, Error, Interface, IpConfig, Kind, Plugin, Request,
+};
+use nodes::MapKeys;
+
+use crate::check::{self, Expected};
+use crate::error::{check_failed, of_cluster, told};
+use crate::follow;
+use crate::ipam::{self, Ipam};
+use crate::keys::WireKeys;
+use crate::kinds::Owned;
+use crate::kinds::masquerade::{self, Masquerade};
+use crate::label::Label;
+use crate::undo::Undo;
+use crate::veth::{Pair, Wire};
+use crate::{names, removal, status};
+
+/// A plugin that wires a Pod: its configuration and its plan.
+pub trait WirePlugin {
+    /// What the plugin understands of its configuration.
+    type Config: Configuration;
+
+    /// What the plugin says of itself.
+    const ABOUT: About;
+
+    /// How its wire is found and removed.
+    const WIRE: &'static dyn Wire = &Pair;
+
+    /// Can the pair be made before IPAM has answered? Not if a hardware address follows from the IP address.
+    const PAIR_NEEDS_NO_ADDRESS: bool = false;
+
+    /// What must hold of a configuration beyond types. Nothing has been touched yet.
+    fn validate(request: &Request, config: &Self::Config) -> Result<(), Error>;
+
+    /// How other nodes' Pods are reached, for GC and `--sync`: reads nothing else, whatever the configuration has become.
+    fn reach(request: &Request) -> Result<Reach, Error>;
+
+    /// The keys of the node map, and how other nodes' Pods are reached.
+    fn map(config: &Self::Config) -> (&MapKeys, Reach);
+
+    /// The keys that every wire has.
+    fn keys(config: &Self::Config) -> &WireKeys;
+
+    /// Does the Pod have masquerade, if it has an address?
+    fn masquerades(config: &Self::Config) -> bool;
+
+    /// Does the node route for the Pod?
+    fn routes(config: &Self::Config) -> bool;
+
+    /// Facts on the node that forbid an ADD. Nothing has been touched yet.
+    fn refuse(_config: &Self::Config, _kernel: &Kernel) -> Result<(), Error> {
+        Ok(())
+    }
+
+    /// Shared objects that the network needs before it has any Pod: what STATUS asks about.
+    fn network(_config: &Self::Config, _plan: &mut Plan) {}
+
+    /// IPAM's answer, as the Pod gets it: with gateways and default routes. `dns` is the driver's work.
+    fn complete(config: &Self::Config, kernel: &Kernel, from_ipam: CniResult) -> Result<CniResult, Error>;
+
+    /// The Pod's hardware address if none is asked for.
+    fn pod_mac(_addresses: &CniResult) -> Mac {
+        Mac::random()
+    }
+
+    /// The pair, all but its alias.
+    fn pair(wiring: &Wiring<Self::Config>) -> Veth;
+
+    /// What the attachment owns beside its wire, but for masquerade.
+    fn owned(_wiring: &Wiring<Self::Config>) -> Vec<Box<dyn Owned>> {
+        Vec::new()
+    }
+
+    /// Everything else, in the order in which it depends on one another, once the pair is there and labelled.
+    fn plan(wiring: &Wiring<Self::Config>, plan: &mut Plan);
+
+    /// Links of the node that the result lists before the pair: the bridge.
+    fn listed(_config: &Self::Config) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// The CNI plugin that a [`WirePlugin`] makes: `libcni::plugin::main::<Wired<Bridge>>()`.
+#[derive(Debug)]
+pub struct Wired<P>(PhantomData<P>);
+
+impl<P: WirePlugin> Plugin for Wired<P> {
+    type Config = P::Config;
+
+    const ABOUT: About = P::ABOUT;
+    const KIND: Kind = Kind::Interface;
+    const OPERATOR: Option<Operator> =
+        Some(follow::operator(|request| follow::sync_command(request, P::reach)));
+
+    fn validate(request: &Request, config: &P::Config) -> Result<(), Error> {
+        P::validate(request, config)
+    }
+
+    fn add(request: &Request, config: P::Config, attachment: &Attachment) -> Result<CniResult, Error> {
+        add::<P>(request, &config, attachment)
+    }
+
+    fn check(request: &Request, config: P::Config, attachment: &Attachment) -> Result<(), Error> {
+        check::<P>(request, &config, attachment)
+    }
+
+    fn del(request: &Request, attachment: &Attachment) -> Result<(), Error> {
+        removal::del(request, attachment, P::WIRE)
+    }
+
+    fn gc(request: &Request, valid: &[AttachmentId]) -> Result<(), Error> {
+        removal::gc(request, valid, P::WIRE, &|kernel| follow::sync_if_any(request, P::reach, kernel))
+    }
+
+    fn status(request: &Request, config: P::Config) -> Result<(), Error> {
+        status::<P>(request, &config)
+    }
+}
+
+/// Everything that is known about one attachment.
+#[derive(Debug)]
+pub struct Wiring<'a, C> {
+    /// The plugin's configuration.
+    pub config: &'a C,
+    /// The end of the pair on the node.
+    pub host: End,
+    /// The end in the Pod.
+    pub pod: End,
+    /// The MTU that fits the overlay, in bytes; none without one.
+    pub overlay_mtu: Option<u32>,
+    /// Addresses, routes and name resolution as the Pod gets them; empty until IPAM has answered.
+    pub addresses: CniResult,
+    /// Did podwire make this Pod's wire? Another implementation may have, before the plugins were replaced: then there are
+    /// no labels and rules of ours to check.
+    pub is_ours: bool,
+    /// The attachment's label so far: its owner and its words.
+    pub label: Label,
+    /// The Pod's addresses with the subnets that they are not masqueraded towards.
+    subnets: Vec<IpNetwork>,
+    followed: Followed,
+    sandbox: String,
+}
+
+impl<C> Wiring<'_, C> {
+    /// Does the Pod have an address of that family?
+    pub fn has(&self, ipv4: bool) -> bool {
+        self.addresses.ips.iter().any(|ip| ip.address.is_ipv4() == ipv4)
+    }
+}
+
+/// ADD.
+fn add<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Attachment) -> Result<CniResult, Error> {
+    let kernel = names::kernel(attachment)?;
+    names::refuse_second(&kernel, request, &attachment.id)?;
+    P::refuse(config, &kernel)?;
+    let network = follow::open(request, P::map(config))?;
+    let followed = network.as_ref().map(|network| network.follow(&kernel, P::masquerades(config))).transpose();
+    let followed = followed.map_err(of_cluster)?.unwrap_or_default();
+    let ipam = Ipam::of(request, &followed.pod_cidrs)?;
+    let wiring = new_wiring(request, config, attachment, followed)?;
+    let mut undo = Undo::new(request, attachment, &kernel, |request, attachment| {
+        removal::remove_wire(request, attachment, P::WIRE)
+    });
+    match connect::<P>(request, wiring, &kernel, &ipam, network.as_ref(), &mut undo) {
+        Ok(result) => Ok(result),
+        Err(error) => Err(undo.because_of(error)),
+    }
+}
+
+/// Makes everything, and says what is there then.
+fn connect<'a, P: WirePlugin>(
+    request: &Request,
+    mut wiring: Wiring<P::Config>,
+    kernel: &Kernel,
+    ipam: &'a Ipam<'a>,
+    network: Option<&Network>,
+    undo: &mut Undo<'a>,
+) -> Result<CniResult, Error> {
+    let requested_mac = P::keys(wiring.config).mac.requested(&request.invocation)?;
+    let asked = ipam.ask()?;
+    let mut first = Plan::default();
+    P::network(wiring.config, &mut first);
+    let early = P::PAIR_NEEDS_NO_ADDRESS.then(|| {
+        wiring.pod.mac = requested_mac.unwrap_or_else(|| P::pod_mac(&wiring.addresses));
+        label::<P>(&wiring)
+    });
+    if let Some(label) = &early {
+        plan_pair(&mut first, P::pair(&wiring), label);
+    }
+    let mut is_first = undo.add(first)?.is_first;
+
+    let from_ipam = asked.answer()?;
+    undo.has_addresses(ipam);
+    wiring.subnets = from_ipam.ips.iter().map(|ip| ip.address).collect();
+    wiring.addresses = P::complete(wiring.config, kernel, from_ipam)?;
+    let dns = &P::keys(wiring.config).dns;
+    if !dns.is_empty() {
+        wiring.addresses.dns = dns.clone();
+    }
+    if early.is_none() {
+        wiring.pod.mac = requested_mac.unwrap_or_else(|| P::pod_mac(&wiring.addresses));
+    }
+    is_first |= undo.add(with_addresses::<P>(&wiring, early))?.is_first;
+    if is_first && P::routes(wiring.config) {
+        status::warn_of_dropped_forwarding(kernel);
+    }
+    result::<P>(request, wiring, kernel, network)
+}
+
+/// The facts that are known before IPAM has answered.
+fn new_wiring<'a, C>(
+    request: &Request,
+    config: &'a C,
+    attachment: &Attachment,
+    followed: Followed,
+) -> Result<Wiring<'a, C>, Error> {
+    let label = names::label(request, &attachment.id);
+    Ok(Wiring {
+        config,
+        host: End { name: label.owner.host_end(), mac: Mac::random() },
+        pod: End { name: attachment.id.ifname.clone(), mac: Mac([0; 6]) },
+        overlay_mtu: followed.mtu,
+        addresses: CniResult::default(),
+        is_ours: true,
+        label,
+        subnets: Vec::new(),
+        followed,
+        sandbox: attachment.sandbox(),
+    })
+}
+
+/// The plan once there are addresses: the pair if it is not there yet, its label, what the attachment owns beside it, and
+/// the rest. `early` is the label that the pair has, if it is there.
+fn with_addresses<P: WirePlugin>(wiring: &Wiring<P::Config>, early: Option<Label>) -> Plan {
+    let mut plan = Plan::default();
+    let label = label::<P>(wiring);
+    match early {
+        None => plan_pair(&mut plan, P::pair(wiring), &label),
+        Some(early) if early != label => {
+            let (alias, record) = label.alias();
+            record.into_iter().for_each(|record| drop(plan.owned(record)));
+            plan.owned(Alias { link: wiring.host.name.clone(), before: None, alias });
+        }
+        Some(_) => {}
+    }
+    plan_rest::<P>(wiring, &mut plan);
+    plan
+}
+
+/// The pair with its label. The record, if there is one, is written before the alias that refers to it.
+fn plan_pair(plan: &mut Plan, pair: Veth, label: &Label) {
+    let (alias, record) = label.alias();
+    record.into_iter().for_each(|record| drop(plan.owned(record)));
+    plan.owned(Veth { alias, ..pair });
+}
+
+/// What needs the pair. Rules of nftables come before anything else: what checks a Pod is there before the Pod can send.
+fn plan_rest<P: WirePlugin>(wiring: &Wiring<P::Config>, plan: &mut Plan) {
+    for object in owned::<P>(wiring) {
+        plan.owned_box(object).checked_if(wiring.is_ours);
+    }
+    P::plan(wiring, plan);
+}
+
+/// What the attachment owns beside its wire.
+fn owned<P: WirePlugin>(wiring: &Wiring<P::Config>) -> Vec<Box<dyn Owned>> {
+    let mut owned: Vec<Box<dyn Owned>> = Vec::new();
+    // First, for what is written in its part of the label is not written again.
+    if P::masquerades(wiring.config) && !wiring.subnets.is_empty() {
+        let (owner, inside) = (wiring.label.owner, wiring.followed.inside.clone());
+        owned.push(Box::new(Masquerade { owner, addresses: wiring.subnets.clone(), inside }));
+    }
+    owned.extend(P::owned(wiring));
+    owned
+}
+
+/// The label, with the part of everything that the attachment owns.
+fn label<P: WirePlugin>(wiring: &Wiring<P::Config>) -> Label {
+    let mut label = wiring.label.clone();
+    owned::<P>(wiring).iter().for_each(|object| object.say(&mut label));
+    label
+}
+
+/// The result: what earlier plugins reported, then the node's links, both ends, and the overlay's devices.
+fn result<P: WirePlugin>(
+    request: &Request,
+    wiring: Wiring<P::Config>,
+    kernel: &Kernel,
+    network: Option<&Network>,
+) -> Result<CniResult, Error> {
+    let mut result = request.config.prev_result()?.unwrap_or_default();
+    let on_the_node = P::listed(wiring.config).into_iter().chain([wiring.host.name.clone()]);
+    for name in on_the_node {
+        result.interfaces.push(names::interface(kernel, At::Host, &name, "").map_err(told)?);
+    }
+    let pod = result.interfaces.len();
+    result.interfaces.push(names::interface(kernel, At::Pod, &wiring.pod.name, &wiring.sandbox).map_err(told)?);
+    result.interfaces.extend(overlay_interfaces(kernel, network)?);
+    let addresses = wiring.addresses;
+    result.ips.extend(addresses.ips.into_iter().map(|ip| IpConfig { interface: Some(pod), ..ip }));
+    result.routes.extend(addresses.routes);
+    if !addresses.dns.is_empty() {
+        result.dns = addresses.dns;
+    }
+    Ok(result)
+}
+
+/// The overlay's devices: like the bridge, they were made for the first attachment, and serve all.
+pub(crate) fn overlay_interfaces(kernel: &Kernel, network: Option<&Network>) -> Result<Vec<Interface>, Error> {
+    let devices = network.map_or(Ok(Vec::new()), |network| network.devices(kernel)).map_err(told)?;
+    Ok(devices.into_iter().map(|device| names::as_interface(device, "")).collect())
+}
+
+/// CHECK.
+fn check<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Attachment) -> Result<(), Error> {
+    let expected = check::expected(request, attachment, &P::listed(config))?;
+    let kernel = names::kernel(attachment)?;
+    let network = follow::open(request, P::map(config))?;
+    let (followed, mut faults) = match &network {
+        Some(network) => network.check(&kernel).map_err(of_cluster)?,
+        None => Default::default(),
+    };
+    let wiring = expected_wiring(request, config, attachment, &kernel, &expected, followed)?;
+    faults.extend(whole_plan::<P>(&wiring).faults(&kernel));
+    faults.extend(expected.faults(&kernel));
+    check_failed(faults)?;
+    ipam::pass_on(request, Command::Check)
+}
+
+/// The facts, from the result of the ADD. The subnets of addresses that are masqueraded are in the label, since a routed
+/// Pod's result has none.
+fn expected_wiring<'a, C>(
+    request: &Request,
+    config: &'a C,
+    attachment: &Attachment,
+    kernel: &Kernel,
+    expected: &Expected,
+    followed: Followed,
+) -> Result<Wiring<'a, C>, Error> {
+    let mut wiring = new_wiring(request, config, attachment, followed)?;
+    if let Some(host) = &expected.host {
+        wiring.host.name = host.name.clone();
+    }
+    wiring.is_ours = wiring.host.name == wiring.label.owner.host_end();
+    let present = link::get(kernel, At::Host, &wiring.host.name).map_err(told)?;
+    wiring.host.mac = present.as_ref().and_then(|link| link.mac).unwrap_or(wiring.host.mac);
+    wiring.pod.mac = expected.pod.mac.parse().unwrap_or(wiring.pod.mac);
+    wiring.addresses = expected.result.clone();
+    let label = present.as_ref().and_then(Label::of).filter(|label| label.owner == wiring.label.owner);
+    let by_label = label.as_ref().map(masquerade::addresses_in).unwrap_or_default();
+    let by_result = || wiring.addresses.ips.iter().map(|ip| ip.address).collect();
+    wiring.subnets = if by_label.is_empty() { by_result() } else { by_label };
+    // An overlay after this plugin may have written what is inside: then that is its own to check.
+    let written = label.as_ref().and_then(masquerade::inside_in);
+    wiring.followed.inside = wiring.followed.inside.take().filter(|inside| {
+        written.as_ref().is_some_and(|written| written.network == inside.network)
+    });
+    if let (true, Some(link), None) = (wiring.is_ours, present, label) {
+        return Err(Error::check(format!("interface {:?} on the node has no label of this attachment", link.name)));
+    }
+    Ok(wiring)
+}
+
+/// The plan of an ADD from its beginning to its end.
+fn whole_plan<P: WirePlugin>(wiring: &Wiring<P::Config>) -> Plan {
+    let mut plan = Plan::default();
+    P::network(wiring.config, &mut plan);
+    plan.owned(P::pair(wiring));
+    plan_rest::<P>(wiring, &mut plan);
+    plan
+}
+
+/// STATUS: could an ADD be served?
+fn status<P: WirePlugin>(request: &Request, config: &P::Config) -> Result<(), Error> {
+    let kernel = Kernel::open().map_err(|error| ipam::unavailable(told(error)))?;
+    let mut plan = Plan::default();
+    P::network(config, &mut plan);
+    plan.possible(&kernel).map_err(|error| ipam::unavailable(told(error)))?;
+    if P::routes(config) {
+        status::warn_of_dropped_forwarding(&kernel);
+    }
+    if let Some(network) = follow::open(request, P::map(config)).map_err(follow::limited)? {
+        follow::status(&network, &kernel)?;
+    }
+    ipam::status(request)
+}
