@@ -98,7 +98,8 @@ fn an_address_without_a_gateway_gets_the_first_of_its_subnet_and_each_address_ma
 #[test]
 fn masquerade_mtu_and_dns_are_as_configured() {
     let node = Node::new("node");
-    let keys = json!({"ipMasq": true, "ipMasqBackend": "nftables", "mtu": 1380, "dns": {"nameservers": ["10.33.0.53"]}});
+    let keys =
+        json!({"ipMasq": true, "ipMasqBackend": "nftables", "mtu": 1380, "dns": {"nameservers": ["10.33.0.53"]}});
     let network = network(&node, keys);
     let pod = Pod::new("pod");
     let result = network.add(&pod);

@@ -12,17 +12,17 @@
 //! nodes. All of it is plain data: which addresses the machine has is told by the caller.
 #![warn(missing_docs)]
 
-mod view;
 mod error;
 mod map;
 #[cfg(test)]
 mod properties;
 mod source;
+mod view;
 
-pub use view::{Family, View};
 pub use error::Error;
 pub use map::{Map, Node};
 pub use source::{Inline, Keys, MapKeys, Source};
+pub use view::{Family, View};
 
 /// The variable by which a plugin that has read the map tells its IPAM plugin this node's Pod CIDRs, separated by commas.
 /// Who finds it need not read the map.

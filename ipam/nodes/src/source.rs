@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use twox_hash::XxHash64;
 
-use crate::view::Family;
 use crate::error::Error;
 use crate::map::{Map, Node};
+use crate::view::Family;
 
 /// The keys of a node map, as every plugin that takes one declares them.
 #[derive(Debug, Configuration)]

@@ -71,12 +71,7 @@ pub struct View {
 
 impl View {
     /// Finds this node in the map: by `node_name`, or by the machine's addresses.
-    pub fn new(
-        map: &Map,
-        node_name: Option<&str>,
-        underlay_family: Family,
-        machine: &[IpAddr],
-    ) -> Result<Self, Error> {
+    pub fn new(map: &Map, node_name: Option<&str>, underlay_family: Family, machine: &[IpAddr]) -> Result<Self, Error> {
         let own = map.own(node_name, machine)?.clone();
         let peers = map.nodes().iter().filter(|node| node.name != own.name).cloned().collect();
         Ok(View { own, peers, underlay_family })

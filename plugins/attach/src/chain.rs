@@ -7,14 +7,14 @@
 
 use std::marker::PhantomData;
 
-use cluster::{Followed, Reach};
+use cluster::Followed;
 use kernel::link::{self, Link};
 use kernel::{At, Kernel, Plan};
 use libcni::{About, Attachment, AttachmentId, CniResult, Configuration, Error, Kind, Plugin, Request};
-use nodes::MapKeys;
 
 use crate::error::{check_failed, of_cluster, told};
 use crate::ipam::unavailable;
+use crate::keys::NodeKeys;
 use crate::label::Label;
 use crate::owner::Owner;
 use crate::undo::Undo;
@@ -26,6 +26,10 @@ pub trait ChainedPlugin {
     /// What the plugin understands of its configuration.
     type Config: Configuration;
 
+    /// The group of its keys that the node map is in. GC reads these
+    /// alone.
+    type Nodes: NodeKeys;
+
     /// What the plugin says of itself.
     const ABOUT: About;
 
@@ -35,11 +39,8 @@ pub trait ChainedPlugin {
     /// What must hold of a configuration beyond types. Nothing has been touched yet.
     fn validate(request: &Request, config: &Self::Config) -> Result<(), Error>;
 
-    /// How other nodes' Pods are reached, for GC: reads nothing else, whatever the configuration has become.
-    fn reach(request: &Request) -> Result<Reach, Error>;
-
-    /// The keys of the node map, and how other nodes' Pods are reached, if the plugin follows one.
-    fn map(config: &Self::Config) -> Option<(&MapKeys, Reach)>;
+    /// The keys of the node map, and of how its nodes are reached.
+    fn nodes(config: &Self::Config) -> &Self::Nodes;
 
     /// Does the plan need to know what is inside of the network?
     fn needs_inside(chained: &Chained<Self::Config>) -> bool;
@@ -79,12 +80,12 @@ impl<P: ChainedPlugin> Plugin for InChain<P> {
 
     /// What attachments own beside their wires. The wires are the earlier plugin's, which gets a GC of its own.
     fn gc(request: &Request, valid: &[AttachmentId]) -> Result<(), Error> {
-        removal::gc_chained(request, valid, &|kernel| follow::sync_if_any(request, P::reach, kernel))
+        removal::gc_chained(request, valid, &|kernel| follow::sync_if_any::<P::Nodes>(request, kernel))
     }
 
     fn status(request: &Request, config: P::Config) -> Result<(), Error> {
         let kernel = Kernel::open().map_err(|error| unavailable(told(error)))?;
-        match P::map(&config).map_or(Ok(None), |map| follow::open(request, map)).map_err(follow::limited)? {
+        match follow::open(request, P::nodes(&config)).map_err(follow::limited)? {
             Some(network) => follow::status(&network, &kernel),
             None => Ok(()),
         }
@@ -131,7 +132,8 @@ fn gather<'a, P: ChainedPlugin>(
         link.kind == "veth" && pod.kind == "veth" && pod.lower == Some(link.index) && link.lower == Some(pod.index)
     });
     let host = host.ok_or_else(|| {
-        let details = format!("interface {ifname:?} in the Pod is no end of a veth pair whose other end is on the node");
+        let details =
+            format!("interface {ifname:?} in the Pod is no end of a veth pair whose other end is on the node");
         Error::config("plugins", "chained", format!("{details}; {}", P::FOLLOWS))
     })?;
     let owner = names::owner(request, &attachment.id);
@@ -146,7 +148,7 @@ fn gather<'a, P: ChainedPlugin>(
 /// ADD.
 fn add<P: ChainedPlugin>(request: &Request, config: &P::Config, attachment: &Attachment) -> Result<CniResult, Error> {
     let kernel = names::kernel(attachment)?;
-    let network = P::map(config).map_or(Ok(None), |map| follow::open(request, map))?;
+    let network = follow::open(request, P::nodes(config))?;
     let mut chained = gather::<P>(request, config, attachment, &kernel)?;
     if let Some(network) = &network {
         chained.followed = network.follow(&kernel, P::needs_inside(&chained)).map_err(of_cluster)?;
@@ -182,7 +184,7 @@ fn check<P: ChainedPlugin>(request: &Request, config: &P::Config, attachment: &A
     let kernel = names::kernel(attachment)?;
     let mut faults = Vec::new();
     let mut followed = Followed::default();
-    if let Some(network) = P::map(config).map_or(Ok(None), |map| follow::open(request, map))? {
+    if let Some(network) = follow::open(request, P::nodes(config))? {
         (followed, faults) = network.check(&kernel).map_err(of_cluster)?;
     }
     let chained = Chained { followed, ..gather::<P>(request, config, attachment, &kernel)? };

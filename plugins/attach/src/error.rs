@@ -21,9 +21,7 @@ pub fn told(error: KernelError) -> Error {
 
 fn advice(error: &KernelError) -> &'static str {
     match error {
-        error if error.is_permission() => {
-            "; plugins need CAP_NET_ADMIN, and CAP_SYS_ADMIN to enter a Pod's namespace"
-        }
+        error if error.is_permission() => "; plugins need CAP_NET_ADMIN, and CAP_SYS_ADMIN to enter a Pod's namespace",
         KernelError::Exists { at: At::Pod, .. } => {
             "; another plugin made it, or a DEL is missing before this ADD, or a second interface needs a name of its own \
              (CNI_IFNAME)"

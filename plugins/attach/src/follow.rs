@@ -1,33 +1,33 @@
 //! The node map in a plugin's configuration, for the verbs and for `--sync`.
 
-use cluster::{Network, Reach};
+use cluster::Network;
 use kernel::Kernel;
 use libcni::plugin::Operator;
 use libcni::{Error, Request, code};
-use nodes::{Keys, MapKeys};
+use nodes::Keys;
 
 use crate::error::{of_cluster, told};
 use crate::ipam::unavailable;
+use crate::keys::NodeKeys;
 use crate::restore;
 
 /// The request's network with its map, of which only the text is read; `None` if the configuration has no `nodes`.
-pub fn open(request: &Request, (map, reach): (&MapKeys, Reach)) -> Result<Option<Network>, Error> {
-    Ok(map.open(&request.config)?.map(|keys| Network::new(&request.config.name, keys, reach)))
+pub fn open<N: NodeKeys>(request: &Request, nodes: &N) -> Result<Option<Network>, Error> {
+    let keys = nodes.map().open(&request.config)?;
+    Ok(keys.map(|keys| Network::new(&request.config.name, keys, nodes.reach())))
 }
 
-/// The same for GC and `--sync`, which read nothing else of the configuration.
-fn network(request: &Request, reach: ReachOf) -> Result<Option<Network>, Error> {
-    let Some(keys) = Keys::read(&request.config)? else { return Ok(None) };
-    Ok(Some(Network::new(&request.config.name, keys, reach(request)?)))
+/// The same for GC and `--sync`, which read nothing else of the configuration, whatever it has become.
+fn network<N: NodeKeys>(request: &Request) -> Result<Option<Network>, Error> {
+    match Keys::are_in(&request.config) {
+        true => open(request, &request.config.read::<N>()?),
+        false => Ok(None),
+    }
 }
-
-/// How a plugin's configuration says that other nodes are reached. It reads nothing else: GC has to know it whatever else
-/// the configuration has become.
-pub type ReachOf = fn(&Request) -> Result<Reach, Error>;
 
 /// GC: brings the node to what the map says, if the configuration has one.
-pub fn sync_if_any(request: &Request, reach: ReachOf, kernel: &Kernel) -> Result<(), Error> {
-    match network(request, reach)? {
+pub fn sync_if_any<N: NodeKeys>(request: &Request, kernel: &Kernel) -> Result<(), Error> {
+    match network::<N>(request)? {
         Some(network) => network.sync(kernel, false).map(drop).map_err(of_cluster),
         None => Ok(()),
     }
@@ -45,15 +45,16 @@ pub fn limited(error: Error) -> Error {
     Error::new(code::UNAVAILABLE_AND_LIMITED, "not available, and Pods may have lost other nodes", details)
 }
 
-/// `--sync`: `run` is [`sync_command`], with how to read the plugin's configuration.
-pub const fn operator(run: fn(&Request) -> Result<String, Error>) -> Operator {
-    Operator { option: "--sync", help: "bring this node to what the list's node map says now; no Pod is touched", run }
+/// `--sync`: what an operator runs, or a systemd path unit, when the map changed.
+pub const fn operator<N: NodeKeys>() -> Operator {
+    let help = "bring this node to what the list's node map says now; no Pod is touched";
+    Operator { option: "--sync", help, run: sync_command::<N> }
 }
 
-/// `--sync`: what an operator runs, or a systemd path unit, when the map changed. Returns what it did, for people.
-pub fn sync_command(request: &Request, reach: ReachOf) -> Result<String, Error> {
+/// Returns what it did, for people.
+fn sync_command<N: NodeKeys>(request: &Request) -> Result<String, Error> {
     let name = &request.config.name;
-    let Some(network) = network(request, reach)? else {
+    let Some(network) = network::<N>(request)? else {
         return Err(Error::config("nodes", "missing", format!("network {name:?} has no node map to follow")));
     };
     let kernel = Kernel::open().map_err(told)?;

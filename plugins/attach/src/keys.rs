@@ -38,23 +38,37 @@ impl KeyType for Section {
     }
 }
 
+/// The keys of a network of many nodes: the map, and how its nodes are reached.
+pub trait NodeKeys: Configuration {
+    /// The map.
+    fn map(&self) -> &MapKeys;
+
+    /// How other nodes' Pods are reached.
+    fn reach(&self) -> Reach;
+}
+
 /// The keys of a network whose nodes route to each other's Pods: those of the node map, and `nodeRoutes`.
 #[derive(Debug, Configuration)]
 pub struct NodeRouteKeys {
     /// `nodes`, `nodeName`.
     #[key(flatten)]
-    pub map: MapKeys,
+    map: MapKeys,
     /// Routes to other nodes' Pod CIDRs; false: routers have them.
     #[key(shown = "true")]
     node_routes: Option<bool>,
 }
 
-impl NodeRouteKeys {
-    /// How other nodes' Pods are reached.
-    pub fn reach(&self) -> Reach {
-        if self.node_routes.unwrap_or(true) { Reach::NodeRoutes } else { Reach::Routers }
+impl NodeKeys for NodeRouteKeys {
+    fn map(&self) -> &MapKeys {
+        &self.map
     }
 
+    fn reach(&self) -> Reach {
+        if self.node_routes.unwrap_or(true) { Reach::NodeRoutes } else { Reach::Routers }
+    }
+}
+
+impl NodeRouteKeys {
     /// `nodeRoutes` without `nodes` would be read and ignored: code 7.
     pub fn validate(&self) -> Result<(), Error> {
         match self.node_routes {
@@ -64,11 +78,6 @@ impl NodeRouteKeys {
             _ => Ok(()),
         }
     }
-}
-
-/// How other nodes' Pods are reached, for GC and `--sync`: nothing but these keys is read, whatever else the configuration has become.
-pub fn reach_by_node_routes(request: &Request) -> Result<Reach, Error> {
-    request.config.read::<NodeRouteKeys>().map(|keys| keys.reach())
 }
 
 /// The keys of masquerade.

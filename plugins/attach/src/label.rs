@@ -65,7 +65,10 @@ impl Label {
         match Record::read(label.owner, digest) {
             Ok(text) => Label::parse(&text).filter(|complete| complete.owner == label.owner).or(Some(label)),
             Err(error) => {
-                log::warn!("interface {:?}: its record can't be read, so some of its rules are unknown: {error}", link.name);
+                log::warn!(
+                    "interface {:?}: its record can't be read, so some of its rules are unknown: {error}",
+                    link.name
+                );
                 Some(label)
             }
         }

@@ -57,7 +57,9 @@ impl Record {
         read.and_then(|file| file.take(MAX_BYTES).read_to_string(&mut text)).map_err(Error::file(&path))?;
         match hex(&text) == digest {
             true => Ok(text),
-            false => Err(Error::file(path)(io::Error::new(ErrorKind::InvalidData, "not the record that the alias names"))),
+            false => {
+                Err(Error::file(path)(io::Error::new(ErrorKind::InvalidData, "not the record that the alias names")))
+            }
         }
     }
 

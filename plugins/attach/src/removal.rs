@@ -41,7 +41,7 @@ pub fn remove_wire(request: &Request, attachment: &Attachment, wire: &dyn Wire) 
 
 /// The label says what there is to remove.
 fn remove_labelled(kernel: &Kernel, label: &Label, wire: &dyn Wire) -> Result<(), Error> {
-    let owned: Vec<_> = owned_by(label).collect();
+    let owned: Vec<_> = owned_by(label).filter(|(kind, _)| !kind.goes_with_the_wire()).collect();
     for (kind, object) in owned.iter().filter(|(kind, _)| kind.goes_before_the_wire()) {
         if let Err(error) = object.remove(kernel) {
             log::debug!("{} is removed again after the wire: {error}", kind.name());

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use fs2::FileExt;
 use kernel::{At, Error, Kernel, Result, link, nft};
 
-use crate::kinds::{KINDS, Kind};
+use crate::kinds::KINDS;
 use crate::label::Label;
 
 /// How long the lock is waited for.
@@ -44,21 +44,17 @@ pub fn what_is_lost(kernel: &Kernel) -> Result<Vec<String>> {
     let living = living(kernel)?;
     let mut restored = Vec::new();
     for kind in KINDS {
-        let count = living.iter().filter(|label| kind.read(label).is_some()).count();
-        if count > 0 && is_lost(kernel, kind)? {
-            kind.restore(kernel)?;
-            restored.push(format!("{} of {count} {}", kind.name(), if count == 1 { "Pod" } else { "Pods" }));
+        match kind.restore_lost(kernel, &living) {
+            Ok(0) => {}
+            Ok(count) => {
+                restored.push(format!("{} of {count} {}", kind.name(), if count == 1 { "Pod" } else { "Pods" }))
+            }
+            // A kernel without nftables has lost nothing.
+            Err(Error::Lacks(_)) => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(restored)
-}
-
-/// A kernel without nftables has lost nothing.
-fn is_lost(kernel: &Kernel, kind: &dyn Kind) -> Result<bool> {
-    match kind.is_lost(kernel) {
-        Err(Error::Lacks(_)) => Ok(false),
-        other => other,
-    }
 }
 
 /// The labels of all attachments that live: a wire goes with its Pod's namespace.

@@ -102,7 +102,6 @@ pub fn owned<C>(wiring: &Wiring<C>) -> Vec<Box<dyn Owned>> {
 /// Everything that the wire needs, in the order in which it depends on one another. The Pod's end goes up when both ends
 /// have their settings, for before that neither sends nor receives anything.
 pub fn plan<C>(wiring: &Wiring<C>, plan: &mut Plan) {
-    plan_settings(wiring, plan);
     let (host, pod) = (&wiring.host, &wiring.pod);
     for ip in &wiring.addresses.ips {
         plan.owned(address(ip, &pod.name));
@@ -121,7 +120,7 @@ pub fn plan<C>(wiring: &Wiring<C>, plan: &mut Plan) {
 }
 
 /// Forwarding, and the settings of both ends.
-pub fn plan_settings<C>(wiring: &Wiring<C>, plan: &mut Plan) {
+pub fn settings<C>(wiring: &Wiring<C>, plan: &mut Plan) {
     plan.shared(Forwarding { ipv4: wiring.has(true), ipv6: wiring.has(false), advice: "" });
     plan.owned(host_settings(wiring));
     // The Pod may change its own settings as it likes.

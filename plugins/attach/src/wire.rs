@@ -7,22 +7,22 @@
 
 use std::marker::PhantomData;
 
-use cluster::{Followed, Network, Reach};
+use cluster::{Followed, Network};
 use ipnetwork::IpNetwork;
 use kernel::link::Alias;
 use kernel::veth::{End, Veth};
 use kernel::{At, Kernel, Mac, Plan, link};
 use libcni::plugin::Operator;
 use libcni::{
-    About, Attachment, AttachmentId, CniResult, Command, Configuration, Error, Interface, IpConfig, Kind, Plugin, Request,
+    About, Attachment, AttachmentId, CniResult, Command, Configuration, Error, Interface, IpConfig, Kind, Plugin,
+    Request,
 };
-use nodes::MapKeys;
 
 use crate::check::{self, Expected};
 use crate::error::{check_failed, of_cluster, told};
 use crate::follow;
 use crate::ipam::{self, Ipam};
-use crate::keys::WireKeys;
+use crate::keys::{NodeKeys, WireKeys};
 use crate::kinds::Owned;
 use crate::kinds::masquerade::{self, Masquerade};
 use crate::label::Label;
@@ -34,6 +34,9 @@ use crate::{names, removal, status};
 pub trait WirePlugin {
     /// What the plugin understands of its configuration.
     type Config: Configuration;
+
+    /// The group of its keys that the node map is in. GC and `--sync` read these alone.
+    type Nodes: NodeKeys;
 
     /// What the plugin says of itself.
     const ABOUT: About;
@@ -47,11 +50,8 @@ pub trait WirePlugin {
     /// What must hold of a configuration beyond types. Nothing has been touched yet.
     fn validate(request: &Request, config: &Self::Config) -> Result<(), Error>;
 
-    /// How other nodes' Pods are reached, for GC and `--sync`: reads nothing else, whatever the configuration has become.
-    fn reach(request: &Request) -> Result<Reach, Error>;
-
-    /// The keys of the node map, and how other nodes' Pods are reached.
-    fn map(config: &Self::Config) -> (&MapKeys, Reach);
+    /// The keys of the node map, and of how its nodes are reached.
+    fn nodes(config: &Self::Config) -> &Self::Nodes;
 
     /// The keys that every wire has.
     fn keys(config: &Self::Config) -> &WireKeys;
@@ -60,7 +60,9 @@ pub trait WirePlugin {
     fn masquerades(config: &Self::Config) -> bool;
 
     /// Does the node route for the Pod?
-    fn routes(config: &Self::Config) -> bool;
+    fn routes(_config: &Self::Config) -> bool {
+        true
+    }
 
     /// Facts on the node that forbid an ADD. Nothing has been touched yet.
     fn refuse(_config: &Self::Config, _kernel: &Kernel) -> Result<(), Error> {
@@ -80,6 +82,9 @@ pub trait WirePlugin {
 
     /// The pair, all but its alias.
     fn pair(wiring: &Wiring<Self::Config>) -> Veth;
+
+    /// Forwarding, and settings of both ends: they come before rules and routes.
+    fn settings(_wiring: &Wiring<Self::Config>, _plan: &mut Plan) {}
 
     /// What the attachment owns beside its wire, but for masquerade.
     fn owned(_wiring: &Wiring<Self::Config>) -> Vec<Box<dyn Owned>> {
@@ -104,8 +109,7 @@ impl<P: WirePlugin> Plugin for Wired<P> {
 
     const ABOUT: About = P::ABOUT;
     const KIND: Kind = Kind::Interface;
-    const OPERATOR: Option<Operator> =
-        Some(follow::operator(|request| follow::sync_command(request, P::reach)));
+    const OPERATOR: Option<Operator> = Some(follow::operator::<P::Nodes>());
 
     fn validate(request: &Request, config: &P::Config) -> Result<(), Error> {
         P::validate(request, config)
@@ -124,7 +128,7 @@ impl<P: WirePlugin> Plugin for Wired<P> {
     }
 
     fn gc(request: &Request, valid: &[AttachmentId]) -> Result<(), Error> {
-        removal::gc(request, valid, P::WIRE, &|kernel| follow::sync_if_any(request, P::reach, kernel))
+        removal::gc(request, valid, P::WIRE, &|kernel| follow::sync_if_any::<P::Nodes>(request, kernel))
     }
 
     fn status(request: &Request, config: P::Config) -> Result<(), Error> {
@@ -168,7 +172,7 @@ fn add<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Attach
     let kernel = names::kernel(attachment)?;
     names::refuse_second(&kernel, request, &attachment.id)?;
     P::refuse(config, &kernel)?;
-    let network = follow::open(request, P::map(config))?;
+    let network = follow::open(request, P::nodes(config))?;
     let followed = network.as_ref().map(|network| network.follow(&kernel, P::masquerades(config))).transpose();
     let followed = followed.map_err(of_cluster)?.unwrap_or_default();
     let ipam = Ipam::of(request, &followed.pod_cidrs)?;
@@ -269,8 +273,9 @@ fn plan_pair(plan: &mut Plan, pair: Veth, label: &Label) {
     plan.owned(Veth { alias, ..pair });
 }
 
-/// What needs the pair. Rules of nftables come before anything else: what checks a Pod is there before the Pod can send.
+/// What needs the pair. Rules of nftables come before the Pod's end goes up: what checks a Pod is there before it can send.
 fn plan_rest<P: WirePlugin>(wiring: &Wiring<P::Config>, plan: &mut Plan) {
+    P::settings(wiring, plan);
     for object in owned::<P>(wiring) {
         plan.owned_box(object).checked_if(wiring.is_ours);
     }
@@ -330,7 +335,7 @@ pub(crate) fn overlay_interfaces(kernel: &Kernel, network: Option<&Network>) -> 
 fn check<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Attachment) -> Result<(), Error> {
     let expected = check::expected(request, attachment, &P::listed(config))?;
     let kernel = names::kernel(attachment)?;
-    let network = follow::open(request, P::map(config))?;
+    let network = follow::open(request, P::nodes(config))?;
     let (followed, mut faults) = match &network {
         Some(network) => network.check(&kernel).map_err(of_cluster)?,
         None => Default::default(),
@@ -367,9 +372,11 @@ fn expected_wiring<'a, C>(
     wiring.subnets = if by_label.is_empty() { by_result() } else { by_label };
     // An overlay after this plugin may have written what is inside: then that is its own to check.
     let written = label.as_ref().and_then(masquerade::inside_in);
-    wiring.followed.inside = wiring.followed.inside.take().filter(|inside| {
-        written.as_ref().is_some_and(|written| written.network == inside.network)
-    });
+    wiring.followed.inside = wiring
+        .followed
+        .inside
+        .take()
+        .filter(|inside| written.as_ref().is_some_and(|written| written.network == inside.network));
     if let (true, Some(link), None) = (wiring.is_ours, present, label) {
         return Err(Error::check(format!("interface {:?} on the node has no label of this attachment", link.name)));
     }
@@ -394,7 +401,7 @@ fn status<P: WirePlugin>(request: &Request, config: &P::Config) -> Result<(), Er
     if P::routes(config) {
         status::warn_of_dropped_forwarding(&kernel);
     }
-    if let Some(network) = follow::open(request, P::map(config)).map_err(follow::limited)? {
+    if let Some(network) = follow::open(request, P::nodes(config)).map_err(follow::limited)? {
         follow::status(&network, &kernel)?;
     }
     ipam::status(request)

@@ -2,14 +2,13 @@
 
 use std::net::IpAddr;
 
+use attach::keys::{self, NodeRouteKeys, WireKeys};
 use attach::kinds::Owned;
 use attach::kinds::addresscheck::{AddressCheck, link_local};
 use attach::kinds::spoofcheck::SpoofCheck;
 use attach::pod::{PodInterface, first_of_subnet};
-use attach::wire::{WirePlugin, Wiring};
-use attach::keys::{self, WireKeys};
 use attach::told;
-use cluster::Reach;
+use attach::wire::{WirePlugin, Wiring};
 use ipnetwork::IpNetwork;
 use kernel::address::{self, Address, Others};
 use kernel::bridge::Bridge;
@@ -19,7 +18,6 @@ use kernel::veth::{Port, Veth};
 use kernel::vlan::{PortVlans, VlanGateway};
 use kernel::{At, Kernel, Plan, link};
 use libcni::{About, CniResult, Error, Request, Route};
-use nodes::MapKeys;
 
 use crate::config::{self, Config};
 
@@ -28,6 +26,7 @@ pub struct OnBridge;
 
 impl WirePlugin for OnBridge {
     type Config = Config;
+    type Nodes = NodeRouteKeys;
 
     const ABOUT: About = config::ABOUT;
     const PAIR_NEEDS_NO_ADDRESS: bool = true;
@@ -36,12 +35,8 @@ impl WirePlugin for OnBridge {
         config.validate(request)
     }
 
-    fn reach(request: &Request) -> Result<Reach, Error> {
-        keys::reach_by_node_routes(request)
-    }
-
-    fn map(config: &Config) -> (&MapKeys, Reach) {
-        (&config.nodes.map, config.nodes.reach())
+    fn nodes(config: &Config) -> &NodeRouteKeys {
+        &config.nodes
     }
 
     fn keys(config: &Config) -> &WireKeys {
@@ -77,7 +72,11 @@ impl WirePlugin for OnBridge {
         let vlan_filtering = config.vlan().is_some() || !config.vlan_trunk.is_empty();
         plan.shared(Bridge { name: config.bridge.clone(), promiscuous: config.promisc_mode, vlan_filtering });
         if let (Some(vlan), true) = (config.vlan(), config.has_gateway()) {
-            plan.shared(VlanGateway { bridge: config.bridge.clone(), vlan, keep_default: config.preserve_default_vlan });
+            plan.shared(VlanGateway {
+                bridge: config.bridge.clone(),
+                vlan,
+                keep_default: config.preserve_default_vlan,
+            });
         }
     }
 
@@ -153,7 +152,14 @@ fn plan_gateways(wiring: &Wiring<Config>, plan: &mut Plan) {
     };
     for ip in &wiring.addresses.ips {
         let Some(address) = ip.gateway.and_then(|gateway| with_prefix(gateway, ip.address)) else { continue };
-        plan.shared(Address { at: At::Host, link: link.clone(), address, detect_duplicates: false, prefix_route: true, neighbors });
+        plan.shared(Address {
+            at: At::Host,
+            link: link.clone(),
+            address,
+            detect_duplicates: false,
+            prefix_route: true,
+            neighbors,
+        });
         plan.shared(NoStaleNeighbor { link: link.clone(), ip: ip.address.ip() });
     }
 }

@@ -25,8 +25,7 @@ const OVERHEAD_4: u32 = 50;
 const OVERHEAD_6: u32 = 70;
 
 /// How VNI and port of an overlay are changed.
-const RENUMBERING: &str =
-    "To change all of them, run vxlan-overlay --sync with the new configuration on each node";
+const RENUMBERING: &str = "To change all of them, run vxlan-overlay --sync with the new configuration on each node";
 
 /// What should exist on this node for one network.
 #[derive(Debug)]

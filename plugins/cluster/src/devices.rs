@@ -94,4 +94,3 @@ pub fn existing(kernel: &Kernel, network: NetworkTag, names: &[String]) -> Resul
     }
     Ok(devices)
 }
-

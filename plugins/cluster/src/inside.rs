@@ -121,7 +121,6 @@ impl Object for Inside {
             }
         }
     }
-
 }
 
 impl Inside {

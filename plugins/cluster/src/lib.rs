@@ -106,7 +106,13 @@ pub struct Followed {
 /// is left as it is; stale objects of the network are removed. The caller holds the network's lock.
 ///
 /// `witness` says which network, and vouches for the result.
-fn reconcile_locked(kernel: &Kernel, witness: Witness, seat: Seat, reach: &Reach, how: How) -> Result<(Followed, Changes)> {
+fn reconcile_locked(
+    kernel: &Kernel,
+    witness: Witness,
+    seat: Seat,
+    reach: &Reach,
+    how: How,
+) -> Result<(Followed, Changes)> {
     let declaration = declare(kernel, witness.network, seat, reach)?;
     let masquerade = how.masquerade || inside::is_used(kernel, witness.network)?;
     let plan = declaration.plan(witness, masquerade, how.renumber);
@@ -133,7 +139,12 @@ pub fn reconcile(
 
 /// Is everything there that the map asks for, and nothing of the network's that it does not? Every fault is listed. What
 /// is inside is left to the check of a Pod's masquerade.
-pub fn check(kernel: &Kernel, network: NetworkTag, seat: Seat, reach: &Reach) -> Result<(Followed, Vec<kernel::Error>)> {
+pub fn check(
+    kernel: &Kernel,
+    network: NetworkTag,
+    seat: Seat,
+    reach: &Reach,
+) -> Result<(Followed, Vec<kernel::Error>)> {
     let declaration = declare(kernel, network, seat, reach)?;
     let plan = declaration.plan(Witness { network, digest: 0 }, false, false);
     Ok((followed(&declaration, true), plan.faults(kernel)))

@@ -13,11 +13,11 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::{RouteHeader, RouteMessage, RouteProtocol};
-use rtnetlink::packet_route::AddressFamily;
 
 use kernel::kernel::changed;
 use kernel::message::Rtm;

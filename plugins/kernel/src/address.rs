@@ -7,13 +7,13 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use crate::message::Rtm;
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::route::RouteFlags;
-use rtnetlink::packet_route::AddressFamily;
-use crate::message::Rtm;
 
 use crate::error::{Error, Result};
 use crate::kernel::{At, Kernel, changed};
@@ -227,7 +227,8 @@ fn list(kernel: &Kernel, at: At, index: Option<u32>) -> Result<Vec<(u32, IpNetwo
     let doing = || format!("listing addresses {}", at.words());
     let answers = kernel.route(at).dump(Rtm::get_address(message), &doing)?;
     // An old kernel ignores the filter.
-    let answers = answers.into_iter().filter(|message: &AddressMessage| index.is_none_or(|it| it == message.header.index));
+    let answers =
+        answers.into_iter().filter(|message: &AddressMessage| index.is_none_or(|it| it == message.header.index));
     Ok(answers.filter_map(|message| Some((message.header.index, read(&message)?))).collect())
 }
 

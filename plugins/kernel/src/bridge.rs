@@ -4,9 +4,9 @@
 //! changes it as Pods come and go. Its MTU is never set: the kernel keeps it at the least of its ports', and once
 //! set it would stay above a port that is lowered later.
 
+use crate::message::Rtm;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use crate::message::Rtm;
 use rtnetlink::{LinkBridge, LinkUnspec};
 
 use crate::error::{Error, Result};

@@ -1,7 +1,7 @@
 //! Links: finding, upping and removing them. Making them is the affair of each kind's file.
 
-use netlink_packet_core::DecodeError;
 use crate::message::Rtm;
+use netlink_packet_core::DecodeError;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 

@@ -1,12 +1,13 @@
 //! Neighbor entries: which hardware address an IP address has on a link.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
+use crate::message::Rtm;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use rtnetlink::packet_route::neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState};
 use rtnetlink::packet_route::AddressFamily;
-use crate::message::Rtm;
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState};
 
 use crate::error::Result;
 use crate::kernel::{At, Kernel, changed};
@@ -70,7 +71,6 @@ impl Object for NoStaleNeighbor {
         let index = link::index(kernel, At::Host, &self.link)?;
         forget(kernel, At::Host, &self.link, index, self.ip).map(|()| Made::Already)
     }
-
 }
 
 fn forget(kernel: &Kernel, at: At, name: &str, index: u32, ip: IpAddr) -> Result<()> {
@@ -79,6 +79,23 @@ fn forget(kernel: &Kernel, at: At, name: &str, index: u32, ip: IpAddr) -> Result
         Err(error) if !error.is(Errno::ENOENT) => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Every permanent entry: address, link, hardware address.
+pub fn permanent(kernel: &Kernel, at: At) -> Result<HashSet<(IpAddr, u32, Mac)>> {
+    let doing = || format!("listing neighbors {}", at.words());
+    let entries: Vec<NeighbourMessage> =
+        kernel.route(at).dump(Rtm::get_neighbor(NeighbourMessage::default()), &doing)?;
+    let permanent = entries.iter().filter(|entry| entry.header.state == NeighbourState::Permanent);
+    Ok(permanent.filter_map(|entry| Some((address(entry)?, entry.header.ifindex, hardware_address(entry)?))).collect())
+}
+
+fn address(entry: &NeighbourMessage) -> Option<IpAddr> {
+    entry.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    })
 }
 
 /// The hardware address of an entry.

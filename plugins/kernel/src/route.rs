@@ -2,20 +2,20 @@
 
 use std::net::IpAddr;
 
+use crate::message::Rtm;
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteScope,
     RouteType,
 };
-use rtnetlink::packet_route::AddressFamily;
-use crate::message::Rtm;
 
 use crate::error::Result;
 use crate::kernel::{At, Kernel, changed};
-use crate::plan::{Made, Object};
 use crate::link;
+use crate::plan::{Made, Object};
 
 /// A unicast route out of a link.
 #[derive(Clone, Debug)]

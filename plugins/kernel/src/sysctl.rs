@@ -91,7 +91,6 @@ impl Object for Sysctls {
     fn check(&self, kernel: &Kernel) -> Result<()> {
         kernel.inside(self.at, || self.settings.iter().try_for_each(Setting::check))?
     }
-
 }
 
 /// Forwarding between interfaces, which makes a node a router.

@@ -6,9 +6,9 @@
 
 use std::os::fd::AsRawFd;
 
+use crate::message::Rtm;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use crate::message::Rtm;
 use rtnetlink::packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoPortData, InfoPortKind, InfoVeth,
     LinkAttribute,
@@ -105,8 +105,7 @@ impl Veth {
         }
         let message = host.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build()))).build();
         let doing = || format!("making the veth pair {:?} and {:?}", self.host.name, self.pod.name);
-        let made =
-            kernel.route(At::Host).change(Rtm::new_link(message), NLM_F_CREATE | NLM_F_EXCL, &doing);
+        let made = kernel.route(At::Host).change(Rtm::new_link(message), NLM_F_CREATE | NLM_F_EXCL, &doing);
         made.map_err(|error| if error.is(Errno::EEXIST) { self.what_exists(kernel, error) } else { error })
     }
 

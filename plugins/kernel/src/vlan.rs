@@ -3,13 +3,13 @@
 //! Bridge messages go by RTM_SETLINK and RTM_DELLINK of family AF_BRIDGE with the port's index (kernel:
 //! net/bridge/br_netlink.c). They need CONFIG_BRIDGE_VLAN_FILTERING; [`crate::bridge::Bridge`] says so when it is missing.
 
+use crate::message::Rtm;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::link::{
     AfSpecBridge, BridgeVlanInfo, BridgeVlanInfoFlags, InfoData, InfoVeth, LinkAttribute, LinkExtentMask, LinkMessage,
 };
-use rtnetlink::packet_route::AddressFamily;
-use crate::message::Rtm;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use crate::attribute::{each, within};
@@ -66,7 +66,6 @@ impl Object for PortVlans {
             None => Ok(()),
         }
     }
-
 }
 
 impl PortVlans {

@@ -10,9 +10,9 @@
 
 use std::net::IpAddr;
 
+use crate::message::Rtm;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use crate::message::Rtm;
 use rtnetlink::{LinkUnspec, LinkVxlan};
 
 use crate::address::{self, Address, Others};

@@ -5,12 +5,12 @@
 
 use std::process::ExitCode;
 
+use attach::told;
 use kernel::link::{self, Link, Up};
 use kernel::{At, Kernel, Plan, address};
 use libcni::{
     About, Attachment, AttachmentId, CniResult, Configuration, Error, Interface, IpConfig, Kind, Plugin, Request, code,
 };
-use attach::told;
 
 const LO: &str = "lo";
 

@@ -10,13 +10,12 @@ mod config;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use attach::keys::{self, WireKeys};
+use attach::keys::{self, NodeRouteKeys, WireKeys};
 use attach::kinds::Owned;
 use attach::living::RouteToPod;
 use attach::pod::{PodInterface, first_of_subnet};
 use attach::routed;
 use attach::wire::{WirePlugin, Wired, Wiring};
-use cluster::Reach;
 use ipnetwork::IpNetwork;
 use kernel::address::{Address, Others};
 use kernel::link::Up;
@@ -24,7 +23,6 @@ use kernel::route::{Options, Route};
 use kernel::veth::Veth;
 use kernel::{At, Kernel, Plan};
 use libcni::{About, CniResult, Error, IpConfig, Request};
-use nodes::MapKeys;
 
 use crate::config::Config;
 
@@ -37,6 +35,7 @@ struct PointToPoint;
 
 impl WirePlugin for PointToPoint {
     type Config = Config;
+    type Nodes = NodeRouteKeys;
 
     const ABOUT: About = config::ABOUT;
     const PAIR_NEEDS_NO_ADDRESS: bool = true;
@@ -45,12 +44,8 @@ impl WirePlugin for PointToPoint {
         config.validate(request)
     }
 
-    fn reach(request: &Request) -> Result<Reach, Error> {
-        keys::reach_by_node_routes(request)
-    }
-
-    fn map(config: &Config) -> (&MapKeys, Reach) {
-        (&config.nodes.map, config.nodes.reach())
+    fn nodes(config: &Config) -> &NodeRouteKeys {
+        &config.nodes
     }
 
     fn keys(config: &Config) -> &WireKeys {
@@ -59,10 +54,6 @@ impl WirePlugin for PointToPoint {
 
     fn masquerades(config: &Config) -> bool {
         config.masquerade.ip_masq
-    }
-
-    fn routes(_config: &Config) -> bool {
-        true
     }
 
     /// An address without a gateway gets the first of its subnet.
@@ -79,12 +70,15 @@ impl WirePlugin for PointToPoint {
         routed::pair(wiring, keys::mtu(wiring.config.mtu))
     }
 
+    fn settings(wiring: &Wiring<Config>, plan: &mut Plan) {
+        routed::settings(wiring, plan);
+    }
+
     fn owned(wiring: &Wiring<Config>) -> Vec<Box<dyn Owned>> {
         routed::owned(wiring)
     }
 
     fn plan(wiring: &Wiring<Config>, plan: &mut Plan) {
-        routed::plan_settings(wiring, plan);
         let (host, pod) = (&wiring.host.name, &wiring.pod.name);
         for ip in &wiring.addresses.ips {
             plan.owned(Address { prefix_route: false, ..address(At::Pod, pod, ip.address) });

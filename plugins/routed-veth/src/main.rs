@@ -8,15 +8,13 @@ mod config;
 
 use std::process::ExitCode;
 
+use attach::keys::{self, NodeRouteKeys, WireKeys};
 use attach::kinds::Owned;
-use attach::wire::{WirePlugin, Wired, Wiring};
-use attach::keys::{self, WireKeys};
 use attach::routed;
-use cluster::Reach;
+use attach::wire::{WirePlugin, Wired, Wiring};
 use kernel::veth::Veth;
 use kernel::{Kernel, Mac, Plan};
 use libcni::{About, CniResult, Error, Request};
-use nodes::MapKeys;
 
 use crate::config::Config;
 
@@ -29,6 +27,7 @@ struct Routed;
 
 impl WirePlugin for Routed {
     type Config = Config;
+    type Nodes = NodeRouteKeys;
 
     const ABOUT: About = config::ABOUT;
 
@@ -36,12 +35,8 @@ impl WirePlugin for Routed {
         config.validate(request)
     }
 
-    fn reach(request: &Request) -> Result<Reach, Error> {
-        keys::reach_by_node_routes(request)
-    }
-
-    fn map(config: &Config) -> (&MapKeys, Reach) {
-        (&config.nodes.map, config.nodes.reach())
+    fn nodes(config: &Config) -> &NodeRouteKeys {
+        &config.nodes
     }
 
     fn keys(config: &Config) -> &WireKeys {
@@ -50,10 +45,6 @@ impl WirePlugin for Routed {
 
     fn masquerades(config: &Config) -> bool {
         config.ip_masq
-    }
-
-    fn routes(_config: &Config) -> bool {
-        true
     }
 
     fn complete(config: &Config, kernel: &Kernel, from_ipam: CniResult) -> Result<CniResult, Error> {
@@ -66,6 +57,10 @@ impl WirePlugin for Routed {
 
     fn pair(wiring: &Wiring<Config>) -> Veth {
         routed::pair(wiring, keys::mtu(wiring.config.mtu))
+    }
+
+    fn settings(wiring: &Wiring<Config>, plan: &mut Plan) {
+        routed::settings(wiring, plan);
     }
 
     fn owned(wiring: &Wiring<Config>) -> Vec<Box<dyn Owned>> {

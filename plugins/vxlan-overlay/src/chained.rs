@@ -4,20 +4,19 @@ use attach::Label;
 use attach::chain::{Chained as Facts, ChainedPlugin};
 use attach::kinds::Owned;
 use attach::kinds::masquerade::{self, Masquerade};
-use cluster::Reach;
 use ipnetwork::IpNetwork;
-use kernel::link::{Alias, MtuAtMost};
 use kernel::Plan;
+use kernel::link::{Alias, MtuAtMost};
 use libcni::{About, CniResult, Error, Request};
-use nodes::MapKeys;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, OverlayKeys};
 
 /// The overlay behind another plugin's wire.
 pub struct Chained;
 
 impl ChainedPlugin for Chained {
     type Config = Config;
+    type Nodes = OverlayKeys;
 
     const ABOUT: About = config::ABOUT;
     const FOLLOWS: &'static str = "vxlan-overlay can follow bridge or routed-veth";
@@ -26,12 +25,8 @@ impl ChainedPlugin for Chained {
         config.validate(request)
     }
 
-    fn reach(request: &Request) -> Result<Reach, Error> {
-        config::reach(request)
-    }
-
-    fn map(config: &Config) -> Option<(&MapKeys, Reach)> {
-        Some(config.map())
+    fn nodes(config: &Config) -> &OverlayKeys {
+        &config.overlay
     }
 
     fn needs_inside(facts: &Facts<Config>) -> bool {

@@ -1,6 +1,6 @@
 //! The configuration of `vxlan-overlay`.
 
-use attach::keys::{DefaultRouteKey, WireKeys};
+use attach::keys::{DefaultRouteKey, NodeKeys, WireKeys};
 use attach::routed::Shape;
 use cluster::{Overlay, Reach};
 use libcni::invocation::ifname_fault;
@@ -10,20 +10,16 @@ use nodes::MapKeys;
 /// The plugin's keys.
 #[derive(Debug, Configuration)]
 pub struct Config {
-    /// `nodes`, `nodeName`, `underlayFamily`.
-    #[key(
-        flatten,
-        describe("nodes", shown = "none: it is needed", help = "the node map: a list, or the path of a file with one"),
-        describe("underlayFamily", help = "over which addresses nodes talk that have both: \"ipv4\" or \"ipv6\"")
-    )]
-    pub nodes: MapKeys,
-    /// `vni`, `port` and what else makes the overlay.
+    /// The node map and the overlay.
     #[key(flatten)]
     pub overlay: OverlayKeys,
     /// Masquerade what Pods send beyond the cluster.
     pub ip_masq: bool,
     /// `defaultRoute`.
-    #[key(flatten, describe("defaultRoute", help = "first in a chain: a default route to the node, unless IPAM gives one"))]
+    #[key(
+        flatten,
+        describe("defaultRoute", help = "first in a chain: a default route to the node, unless IPAM gives one")
+    )]
     pub default_route: DefaultRouteKey,
     /// `ipam`, `dns`, and the Pod's MAC address.
     #[key(
@@ -40,6 +36,13 @@ pub struct Config {
 /// The overlay's own keys, which the network's nodes have to agree on.
 #[derive(Debug, Configuration)]
 pub struct OverlayKeys {
+    /// `nodes`, `nodeName`, `underlayFamily`.
+    #[key(
+        flatten,
+        describe("nodes", shown = "none: it is needed", help = "the node map: a list, or the path of a file with one"),
+        describe("underlayFamily", help = "over which addresses nodes talk that have both: \"ipv4\" or \"ipv6\"")
+    )]
+    nodes: MapKeys,
     /// VXLAN network identifier, 1 to 16777215; the same on every node.
     #[key(default = 1)]
     pub vni: u32,
@@ -84,18 +87,9 @@ impl Config {
         Shape { mtu: None, default_route: self.default_route.wanted }
     }
 
-    /// The node map, and how its nodes are reached.
-    pub fn map(&self) -> (&MapKeys, Reach) {
-        (&self.nodes, self.overlay.reach())
-    }
-
     /// What must hold beyond types. Nothing has been touched yet.
     pub fn validate(&self, request: &Request) -> Result<(), Error> {
         self.overlay.validate()?;
-        if !self.nodes.are_given() {
-            let why = "an overlay needs the node map: a list, or the path of a file";
-            return Err(Error::config("nodes", "missing", why));
-        }
         let has_prev_result = request.config.object.get("prevResult").is_some_and(|result| !result.is_null());
         let needs_prev_result = request.invocation.command == libcni::Command::Add;
         if needs_prev_result && is_chained(request) && !has_prev_result {
@@ -111,7 +105,11 @@ impl Config {
     }
 }
 
-impl OverlayKeys {
+impl NodeKeys for OverlayKeys {
+    fn map(&self) -> &MapKeys {
+        &self.nodes
+    }
+
     fn reach(&self) -> Reach {
         let devices = match &self.device {
             Some(name) => [name.clone(), format!("{name}{SUFFIX_6}")],
@@ -126,13 +124,19 @@ impl OverlayKeys {
             direct_routing: self.direct_routing,
         })
     }
+}
 
+impl OverlayKeys {
     fn validate(&self) -> Result<(), Error> {
         if !(1..1 << 24).contains(&self.vni) {
             return Err(Error::config("vni", self.vni, "a VNI is from 1 to 16777215"));
         }
         if self.port == 0 {
             return Err(Error::config("port", self.port, "a UDP port is from 1 to 65535"));
+        }
+        if !self.nodes.are_given() {
+            let why = "an overlay needs the node map: a list, or the path of a file";
+            return Err(Error::config("nodes", "missing", why));
         }
         for (key, name) in [("device", &self.device), ("underlayDevice", &self.underlay_device)] {
             if let Some((name, fault)) = name.as_ref().and_then(|name| Some((name, ifname_fault(name)?))) {
@@ -147,11 +151,6 @@ impl OverlayKeys {
             _ => Ok(()),
         }
     }
-}
-
-/// How other nodes' Pods are reached, for GC and `--sync`: the overlay's keys alone are read, whatever else the configuration has become.
-pub fn reach(request: &Request) -> Result<Reach, Error> {
-    request.config.read::<OverlayKeys>().map(|keys| keys.reach())
 }
 
 pub const ABOUT: About = About {

@@ -4,20 +4,19 @@ use attach::keys::WireKeys;
 use attach::kinds::Owned;
 use attach::routed;
 use attach::wire::{WirePlugin, Wiring};
-use cluster::Reach;
 use kernel::link::MtuAtMost;
 use kernel::veth::Veth;
 use kernel::{At, Kernel, Mac, Plan};
 use libcni::{About, CniResult, Error, Request};
-use nodes::MapKeys;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, OverlayKeys};
 
 /// The overlay as the plugin that wires the Pod.
 pub struct First;
 
 impl WirePlugin for First {
     type Config = Config;
+    type Nodes = OverlayKeys;
 
     const ABOUT: About = config::ABOUT;
 
@@ -25,12 +24,8 @@ impl WirePlugin for First {
         config.validate(request)
     }
 
-    fn reach(request: &Request) -> Result<Reach, Error> {
-        config::reach(request)
-    }
-
-    fn map(config: &Config) -> (&MapKeys, Reach) {
-        config.map()
+    fn nodes(config: &Config) -> &OverlayKeys {
+        &config.overlay
     }
 
     fn keys(config: &Config) -> &WireKeys {
@@ -39,10 +34,6 @@ impl WirePlugin for First {
 
     fn masquerades(config: &Config) -> bool {
         config.ip_masq
-    }
-
-    fn routes(_config: &Config) -> bool {
-        true
     }
 
     fn complete(config: &Config, kernel: &Kernel, from_ipam: CniResult) -> Result<CniResult, Error> {
@@ -55,6 +46,10 @@ impl WirePlugin for First {
 
     fn pair(wiring: &Wiring<Config>) -> Veth {
         routed::pair(wiring, wiring.overlay_mtu)
+    }
+
+    fn settings(wiring: &Wiring<Config>, plan: &mut Plan) {
+        routed::settings(wiring, plan);
     }
 
     fn owned(wiring: &Wiring<Config>) -> Vec<Box<dyn Owned>> {

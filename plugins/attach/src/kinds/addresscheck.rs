@@ -33,10 +33,9 @@ use kernel::kernel::changed;
 use kernel::nft::{self, BaseChain, Element, Expression};
 use kernel::{Kernel, Mac, Made, Object, Result};
 
-use crate::kinds::{BRIDGE, Kind, Owned, by_comment, masquerade};
+use crate::kinds::{BRIDGE, Kind, Owned, by_comment, masquerade, restore_table};
 use crate::label::Label;
 use crate::owner::Owner;
-use crate::restore;
 
 const CHAIN: &str = "addresscheck";
 const PORTS: &str = "ports";
@@ -55,7 +54,7 @@ pub struct AddressCheck {
 impl Object for AddressCheck {
     fn ensure(&self, kernel: &Kernel) -> Result<Made> {
         let take_over = || AddressChecks.sweep(kernel, &|owner| owner == self.owner);
-        nft::insist("the address check", &|| self.add(kernel), &|| AddressChecks.restore(kernel), &take_over)
+        nft::insist("the address check", &|| self.add(kernel), &|| restore(kernel), &take_over)
     }
 
     fn check(&self, kernel: &Kernel) -> Result<()> {
@@ -116,13 +115,8 @@ impl Kind for AddressChecks {
         BRIDGE.sweep(kernel, &[SENDERS4, SENDERS6, PORTS], &by_comment(is_gone))
     }
 
-    fn is_lost(&self, kernel: &Kernel) -> Result<bool> {
-        Ok(BRIDGE.rules(kernel, CHAIN)? == 0)
-    }
-
-    fn restore(&self, kernel: &Kernel) -> Result<()> {
-        nft::accept_faster(make_chain(kernel))?;
-        restore::elements(kernel, &AddressCheck::of, &|check| check.add(kernel))
+    fn restore_lost(&self, kernel: &Kernel, living: &[Label]) -> Result<usize> {
+        restore_table(kernel, self, living, &is_lost, &restore)
     }
 }
 
@@ -133,6 +127,17 @@ pub fn link_local(mac: Mac) -> IpAddr {
     bytes[..2].copy_from_slice(&[0xfe, 0x80]);
     bytes[8..].copy_from_slice(&[a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
     IpAddr::V6(Ipv6Addr::from(bytes))
+}
+
+/// Is the table gone?
+fn is_lost(kernel: &Kernel) -> Result<bool> {
+    Ok(BRIDGE.rules(kernel, CHAIN)? == 0)
+}
+
+/// Makes the table, and the elements of all living Pods.
+fn restore(kernel: &Kernel) -> Result<()> {
+    nft::accept_faster(make_chain(kernel))?;
+    crate::restore::elements(kernel, &AddressCheck::of, &|check| check.add(kernel))
 }
 
 impl AddressCheck {

@@ -29,10 +29,10 @@ use kernel::kernel::changed;
 use kernel::nft::{self, BaseChain, Element, Expression, Family, Transaction};
 use kernel::{Kernel, Made, Object, Result};
 
-use crate::kinds::{Kind, Owned, by_comment};
+use crate::kinds::{Kind, Owned, by_comment, restore_table};
 use crate::label::Label;
+use crate::living;
 use crate::owner::Owner;
-use crate::{living, restore};
 
 const CHAIN: &str = "postrouting";
 const MAPS: [&str; 2] = ["pods4", "pods6"];
@@ -61,7 +61,10 @@ impl Object for Masquerade {
         }
         for address in &self.addresses {
             let element = INET.element(kernel, map_of(address), &key(address))?;
-            let Some(chain) = element.filter(|element| element.comment.as_ref() == Some(&self.owner.to_string())).and_then(|e| e.goto) else {
+            let Some(chain) = element
+                .filter(|element| element.comment.as_ref() == Some(&self.owner.to_string()))
+                .and_then(|e| e.goto)
+            else {
                 return missing(&format!("no element for {} in inet podwire {}", address.ip(), map_of(address)));
             };
             // An overlay after this plugin may have said that more is inside.
@@ -158,14 +161,20 @@ impl Kind for Masquerades {
         true
     }
 
-    fn is_lost(&self, kernel: &Kernel) -> Result<bool> {
-        Ok(INET.rules(kernel, CHAIN)? < MAPS.len())
+    fn restore_lost(&self, kernel: &Kernel, living: &[Label]) -> Result<usize> {
+        restore_table(kernel, self, living, &is_lost, &restore)
     }
+}
 
-    fn restore(&self, kernel: &Kernel) -> Result<()> {
-        nft::accept_faster(make_table(kernel))?;
-        restore::elements(kernel, &Masquerade::of, &|pod| pod.ensure_chains(kernel).and_then(|()| pod.add(kernel)))
-    }
+/// Is the table gone?
+fn is_lost(kernel: &Kernel) -> Result<bool> {
+    Ok(INET.rules(kernel, CHAIN)? < MAPS.len())
+}
+
+/// Makes the table, and the elements of all living Pods.
+fn restore(kernel: &Kernel) -> Result<()> {
+    nft::accept_faster(make_table(kernel))?;
+    crate::restore::elements(kernel, &Masquerade::of, &|pod| pod.ensure_chains(kernel).and_then(|()| pod.add(kernel)))
 }
 
 impl Masquerade {
@@ -183,7 +192,8 @@ impl Masquerade {
     fn add(&self, kernel: &Kernel) -> Result<()> {
         let mut transaction = INET.transaction();
         for address in &self.addresses {
-            let element = Element { key: key(address), goto: Some(self.chain(address)), comment: Some(self.owner.to_string()) };
+            let element =
+                Element { key: key(address), goto: Some(self.chain(address)), comment: Some(self.owner.to_string()) };
             transaction.elements(map_of(address), &[element]);
         }
         transaction.commit(kernel, &|| format!("adding masquerade for {}", words(&self.addresses)))
@@ -191,8 +201,8 @@ impl Masquerade {
 
     /// Something that the element refers to is missing: makes it.
     fn repair(&self, kernel: &Kernel) -> Result<()> {
-        if Masquerades.is_lost(kernel)? {
-            Masquerades.restore(kernel)?;
+        if is_lost(kernel)? {
+            restore(kernel)?;
         }
         self.ensure_chains(kernel)
     }

@@ -49,14 +49,15 @@ pub trait Kind: Debug + Sync {
         false
     }
 
-    /// Is what all objects of this kind share gone, as after `nft flush ruleset`?
-    fn is_lost(&self, _kernel: &Kernel) -> Result<bool> {
-        Ok(false)
+    /// Does it go when the wire goes? Then DEL leaves it to the kernel.
+    fn goes_with_the_wire(&self) -> bool {
+        false
     }
 
-    /// Makes what they share, and the objects of all living attachments.
-    fn restore(&self, _kernel: &Kernel) -> Result<()> {
-        Ok(())
+    /// Makes again the objects that living attachments have lost, as after `nft flush ruleset`; returns how many
+    /// attachments had lost theirs.
+    fn restore_lost(&self, _kernel: &Kernel, _living: &[Label]) -> Result<usize> {
+        Ok(0)
     }
 }
 
@@ -76,6 +77,21 @@ pub(crate) const BRIDGE: Table = Table { family: NetfilterProtoFamily::Bridge, n
 /// Everything that an attachment with this label owns beside its wire.
 pub fn owned_by(label: &Label) -> impl Iterator<Item = (&'static dyn Kind, Box<dyn Owned>)> + '_ {
     KINDS.iter().filter_map(|kind| Some((*kind, kind.read(label)?)))
+}
+
+/// [`Kind::restore_lost`] of a kind whose objects are lost together, with the table that they share.
+pub(crate) fn restore_table(
+    kernel: &Kernel,
+    kind: &dyn Kind,
+    living: &[Label],
+    is_lost: &dyn Fn(&Kernel) -> Result<bool>,
+    restore: &dyn Fn(&Kernel) -> Result<()>,
+) -> Result<usize> {
+    let count = living.iter().filter(|label| kind.read(label).is_some()).count();
+    if count == 0 || !is_lost(kernel)? {
+        return Ok(0);
+    }
+    restore(kernel).map(|()| count)
 }
 
 /// Is the comment of an element that of an owner that is gone?

@@ -19,10 +19,9 @@ use kernel::kernel::changed;
 use kernel::nft::{self, BaseChain, Element};
 use kernel::{Kernel, Made, Object, Result};
 
-use crate::kinds::{Kind, Owned, by_comment};
+use crate::kinds::{Kind, Owned, by_comment, restore_table};
 use crate::label::Label;
 use crate::owner::Owner;
-use crate::restore;
 
 const CHAIN: &str = "sourcecheck";
 const WIRES: &str = "wires";
@@ -36,7 +35,7 @@ pub struct SourceCheck {
 
 impl Object for SourceCheck {
     fn ensure(&self, kernel: &Kernel) -> Result<Made> {
-        nft::insist("the source check", &|| self.add(kernel), &|| SourceChecks.restore(kernel), &|| self.remove(kernel))
+        nft::insist("the source check", &|| self.add(kernel), &|| restore(kernel), &|| self.remove(kernel))
     }
 
     fn check(&self, kernel: &Kernel) -> Result<()> {
@@ -92,14 +91,20 @@ impl Kind for SourceChecks {
         INET.sweep(kernel, &[WIRES], &by_comment(is_gone))
     }
 
-    fn is_lost(&self, kernel: &Kernel) -> Result<bool> {
-        Ok(INET.rules(kernel, CHAIN)? == 0)
+    fn restore_lost(&self, kernel: &Kernel, living: &[Label]) -> Result<usize> {
+        restore_table(kernel, self, living, &is_lost, &restore)
     }
+}
 
-    fn restore(&self, kernel: &Kernel) -> Result<()> {
-        nft::accept_faster(make_chain(kernel))?;
-        restore::elements(kernel, &SourceCheck::of, &|check| check.add(kernel))
-    }
+/// Is the table gone?
+fn is_lost(kernel: &Kernel) -> Result<bool> {
+    Ok(INET.rules(kernel, CHAIN)? == 0)
+}
+
+/// Makes the table, and the elements of all living Pods.
+fn restore(kernel: &Kernel) -> Result<()> {
+    nft::accept_faster(make_chain(kernel))?;
+    crate::restore::elements(kernel, &SourceCheck::of, &|check| check.add(kernel))
 }
 
 impl SourceCheck {

@@ -18,10 +18,9 @@ use kernel::kernel::changed;
 use kernel::nft::{self, BaseChain, Element};
 use kernel::{Kernel, Mac, Made, Object, Result};
 
-use crate::kinds::{BRIDGE, Kind, Owned, by_comment};
+use crate::kinds::{BRIDGE, Kind, Owned, by_comment, restore_table};
 use crate::label::Label;
 use crate::owner::Owner;
-use crate::restore;
 
 const CHAIN: &str = "spoofcheck";
 const GUARDED: &str = "guarded";
@@ -40,7 +39,7 @@ impl Object for SpoofCheck {
     fn ensure(&self, kernel: &Kernel) -> Result<Made> {
         // An element of an earlier attachment of the same names may have another hardware address.
         let take_over = || SpoofChecks.sweep(kernel, &|owner| owner == self.owner);
-        nft::insist("the MAC check", &|| self.add(kernel), &|| SpoofChecks.restore(kernel), &take_over)
+        nft::insist("the MAC check", &|| self.add(kernel), &|| restore(kernel), &take_over)
     }
 
     fn check(&self, kernel: &Kernel) -> Result<()> {
@@ -97,14 +96,20 @@ impl Kind for SpoofChecks {
         BRIDGE.sweep(kernel, &[MACS, GUARDED], &by_comment(is_gone))
     }
 
-    fn is_lost(&self, kernel: &Kernel) -> Result<bool> {
-        Ok(BRIDGE.rules(kernel, CHAIN)? == 0)
+    fn restore_lost(&self, kernel: &Kernel, living: &[Label]) -> Result<usize> {
+        restore_table(kernel, self, living, &is_lost, &restore)
     }
+}
 
-    fn restore(&self, kernel: &Kernel) -> Result<()> {
-        nft::accept_faster(make_table(kernel))?;
-        restore::elements(kernel, &SpoofCheck::of, &|check| check.add(kernel))
-    }
+/// Is the table gone?
+fn is_lost(kernel: &Kernel) -> Result<bool> {
+    Ok(BRIDGE.rules(kernel, CHAIN)? == 0)
+}
+
+/// Makes the table, and the elements of all living Pods.
+fn restore(kernel: &Kernel) -> Result<()> {
+    nft::accept_faster(make_table(kernel))?;
+    crate::restore::elements(kernel, &SpoofCheck::of, &|check| check.add(kernel))
 }
 
 impl SpoofCheck {
