@@ -1,13 +1,17 @@
 #!/bin/sh
 # install.sh - builds podwire's plugins and tools, statically linked, and installs them
 #
-#   install.sh [--bin-dir DIR] [--tools-dir DIR] [--force] [--uninstall] [--help]
+#   install.sh [--bin-dir DIR] [--tools-dir DIR] [--from DIR] [--force] [--uninstall] [--help]
 #
-#   --bin-dir DIR     where the plugins go (default /opt/cni/bin)
+#   --bin-dir DIR     where the plugins go (default /opt/cni/bin); the runtimes of this machine that look
+#                     elsewhere are named, each with the directory to give here
 #   --tools-dir DIR   where the commands go: cnitool, cni-conformance, cni-bench (default /usr/local/bin)
+#   --from DIR        install the programs in DIR, which were built before, instead of building them: needs no
+#                     Rust. All plugins have to be there; commands that are not are left out
 #   --force           also replace a program of the same name from another project;
 #                     it is kept as NAME.before-podwire
-#   --uninstall       remove what this script installed, and put back what it had replaced
+#   --uninstall       remove what this script installed, put back what it had replaced, and name what stays on
+#                     the node (bridges, routes, addresses …) with the commands that remove it
 #
 # Each file is put in place by a rename, so a running kubelet or containerd never meets half a
 # program. Without --force nothing at all is installed where another project's program is in the
@@ -26,6 +30,8 @@ trap 'exit 130' INT TERM HUP
 root=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 # shellcheck source=.ci/build.sh
 . "$root/.ci/build.sh"
+# shellcheck source=.ci/runtimes.sh
+. "$root/.ci/runtimes.sh"
 
 main() {
     read_arguments "$@"
@@ -33,13 +39,15 @@ main() {
     if [ "$action" = uninstall ]; then
         uninstall
     else
-        build
+        tell_where_runtimes_look
+        if [ -n "$from" ]; then take_what_was_built; else build; fi
         install_all
+        tell_who_looks_elsewhere
     fi
 }
 
 read_arguments() {
-    bin_dir=/opt/cni/bin tools_dir=/usr/local/bin force=no action=install
+    bin_dir=/opt/cni/bin tools_dir=/usr/local/bin from='' force=no action=install
     while [ $# -gt 0 ]; do
         case $1 in
             --bin-dir) [ -n "${2-}" ] || die "--bin-dir needs a directory"
@@ -48,6 +56,9 @@ read_arguments() {
             --tools-dir) [ -n "${2-}" ] || die "--tools-dir needs a directory"
                 tools_dir=$2 && shift ;;
             --tools-dir=?*) tools_dir=${1#*=} ;;
+            --from) [ -n "${2-}" ] || die "--from needs a directory"
+                from=$2 && shift ;;
+            --from=?*) from=${1#*=} ;;
             --force) force=yes ;;
             --uninstall) action=uninstall ;;
             --help | -h) head_of_file "$0" && exit ;;
@@ -56,13 +67,15 @@ read_arguments() {
         shift
     done
     bin_dir=$(absolute "$bin_dir") tools_dir=$(absolute "$tools_dir")
+    if [ -n "$from" ]; then from=$(absolute "$from"); fi
     [ "$bin_dir" != "$tools_dir" ] || say "plugins and tools both go to $bin_dir"
 }
 
 absolute() {
     case $1 in
-        /*) printf '%s\n' "$1" ;;
-        *) printf '%s\n' "$PWD/$1" ;;
+        / | /*[!/]) printf '%s\n' "$1" ;;
+        /*) absolute "${1%/}" ;;
+        *) absolute "$PWD/$1" ;;
     esac
 }
 
@@ -89,17 +102,33 @@ build() {
     # shellcheck disable=SC2046
     build_static $(tools)
     built=$target_dir/$triple/release
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
+    installed_tools=$(tools)
+}
+
+# --from: the same without a build.
+take_what_was_built() {
+    built=$from missing='' installed_tools=''
+    [ -d "$from" ] || die "--from $from: there is no such directory"
+    for name in $(plugins); do [ -f "$from/$name" ] || missing="$missing $name"; done
+    [ -z "$missing" ] || die "--from $from: these plugins are not there:$missing
+Nothing was installed. All of them have to be in one directory, as a build leaves them in target/…/release."
+    for name in $(tools); do
+        if [ -f "$from/$name" ]; then installed_tools="$installed_tools $name"; else say "$name is not in $from: left out"; fi
+    done
+    version=$("$from/bridge" --version 2>/dev/null) ||
+        die "--from $from: bridge does not run on this machine; is it for another processor, or a part of a file?"
+    version=${version#bridge }
 }
 
 # --- install ------------------------------------------------------------------------------------------------------
 
 install_all() {
-    version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
     lock_directories
     refuse_what_is_not_ours
     step "Installing podwire $version"
     for name in $(plugins); do install_one "$name" "$bin_dir"; done
-    for name in $(tools); do install_one "$name" "$tools_dir"; done
+    for name in $installed_tools; do install_one "$name" "$tools_dir"; done
     say "Next: copy a file of $root/examples/conflists to /etc/cni/net.d,"
     say "or try it by hand: sudo $root/examples/demo.sh"
 }
@@ -108,7 +137,7 @@ install_all() {
 refuse_what_is_not_ours() {
     foreign=''
     for name in $(plugins); do look_at "$bin_dir/$name"; done
-    for name in $(tools); do look_at "$tools_dir/$name"; done
+    for name in $installed_tools; do look_at "$tools_dir/$name"; done
     if [ -n "$foreign" ] && [ "$force" = no ]; then
         die "not podwire's:$foreign
 Nothing was installed. With --force each is kept as NAME.before-podwire, and --uninstall puts it back."
@@ -133,7 +162,8 @@ install_one() {
     trap 'rm -f "$fresh"' EXIT
     rm -f "$fresh"
     cp "$built/$1" "$fresh"
-    printf '\npodwire %s %s\n' "$1" "$version" >>"$fresh"
+    # What was installed somewhere before has its line already.
+    [ -n "$(version_of "$fresh")" ] || printf '\npodwire %s %s\n' "$1" "$version" >>"$fresh"
     chmod 0755 "$fresh"
     sync "$fresh" 2>/dev/null || sync
     mv -fT "$fresh" "$file"
@@ -179,40 +209,79 @@ uninstall() {
             if exists "$kept"; then say "$kept stays: an older file that --force had replaced"; fi
         done
     done
-    say "Configurations (/etc/cni/net.d) and what plugins keep (/var/lib/cni) were not touched."
+    say "Configurations (/etc/cni/net.d) and kernel settings (net.ipv4.ip_forward and others) were not touched."
+    tell_who_has_ours
     tell_what_is_held
+    tell_what_stays
 }
 
 # Pods that our plugins made go on without them: their wires carry our alias.
 tell_what_is_held() {
-    held=$(ip link show 2>/dev/null | sed -n 's/^ *alias podwire [0-9a-f]* \(.* \)\{0,1\}/  /p')
-    if [ -n "$held" ]; then
-        step "Pods that podwire wired still run (network/container/interface)"
-        say "$held"
-        say "They keep their network. A runtime removes them with the plugin of the same name that lies in $bin_dir now."
-        say "The reference bridge takes interface and addresses away; with ipMasq its DEL then fails once, because it never"
-        say "made an iptables chain for them: the second DEL succeeds, and a kubelet calls it. Where there is no plugin of"
-        say "that name any more (routed-veth, vxlan-overlay), such a Pod can only be removed with podwire installed again."
-    fi
-    rest=$(what_pods_share)
-    [ -n "$rest" ] || return 0
-    step "What podwire made for all Pods of this node is still there"
-    say "When none of them runs any more, this removes it:"
-    say "$rest"
+    held=$(ip link show 2>/dev/null | sed -n 's/^ *alias podwire [0-9a-f]* \(.* \)\{0,1\}/      /p')
+    [ -n "$held" ] || return 0
+    step "Pods that podwire wired still run (network/container/interface)"
+    printf '%s\n' "$held"
+    say "They keep their network. A runtime removes them with the plugin of the same name that lies in $bin_dir now."
+    say "The reference bridge takes interface and addresses away; with ipMasq its DEL then fails once, because it never"
+    say "made an iptables chain for them: the second DEL succeeds, and a kubelet calls it. Where there is no plugin of"
+    say "that name any more (routed-veth, vxlan-overlay), such a Pod can only be removed with podwire installed again."
 }
 
-# The commands that remove what is there of nftables tables, overlay devices and routes.
+tell_what_stays() {
+    stays=$(what_pods_share)
+    if [ -n "$stays" ]; then
+        step "What podwire made for all Pods of this node is still there"
+        say "When none of them runs any more, this removes it:"
+        printf '%s\n' "$stays"
+    fi
+    command -v nft >/dev/null ||
+        say "nft is not installed: whether the tables \"inet podwire\" and \"bridge podwire\" are there can't be seen."
+}
+
+# The commands that remove what is there, from what stands on other things to what these stand on.
 what_pods_share() {
     for family in inet bridge; do
         if nft list table $family podwire >/dev/null 2>&1; then say "  nft delete table $family podwire"; fi
     done
-    ip -o link show type vxlan 2>/dev/null |
-        sed -n 's/^[0-9]*: \([^:@]*\).*alias podwire-network .*/  ip link del \1/p'
     for ip in 'ip -4' 'ip -6'; do
         if [ -n "$($ip route show table all proto 112 2>/dev/null)" ]; then
             say "  $ip route flush table all proto 112"
         fi
     done
+    ip -o link show type vxlan 2>/dev/null |
+        sed -n 's/^[0-9]*: \([^:@]*\).*alias podwire-network .*/      ip link del \1/p'
+    for bridge in $(bridges_of_pods); do
+        say "  ip link del $bridge    # a bridge of Pods; not if it was there before podwire"
+    done
+    if [ -d /run/podwire ]; then say "  rm -r /run/podwire    # what plugins remember until the next boot"; fi
+    # The index is ours; the reservations beside it may be the reference's too.
+    for store in /var/lib/cni/networks/* $(values_in_configurations dataDir | sed 's,$,/*,'); do
+        if [ -e "$store/index.podwire" ]; then say "  rm -r $store    # reserved addresses"; fi
+    done
+    set -- /var/lib/cni/results/*-cnitool-*
+    if [ -e "$1" ]; then say "  rm /var/lib/cni/results/*-cnitool-*    # what cnitool remembers of attachments"; fi
+    for unit in /etc/systemd/system/podwire*; do
+        if [ -e "$unit" ]; then say "  systemctl disable --now ${unit##*/}; rm -r $unit"; fi
+    done
+}
+
+# The bridges that configurations name, that have ports of ours, and the default one; those that exist, and have no port of
+# anything but Pods (a bridge of virtual machines, or one that the node itself is reached by, is not ours to remove).
+bridges_of_pods() {
+    {
+        echo cni0
+        values_in_configurations bridge
+        ip -o link show type veth 2>/dev/null | sed -n 's/.* master \([^ ]*\) .*alias podwire .*/\1/p'
+    } | sort -u | while read -r bridge; do
+        ip -o link show type bridge dev "$bridge" 2>/dev/null | grep -q . || continue
+        ip -o link show master "$bridge" 2>/dev/null | grep -qv '^[0-9]*: veth' || printf '%s\n' "$bridge"
+    done
+}
+
+# The values of a key that is a string, in all network configurations.
+values_in_configurations() {
+    cat /etc/cni/net.d/* 2>/dev/null | grep -o "\"$1\"[[:space:]]*:[[:space:]]*\"[^\"]*\"" |
+        sed 's/^.*"\([^"]*\)"$/\1/' | sort -u
 }
 
 # One rename where there is something to put back, so that the file is never missing.

@@ -83,9 +83,20 @@ machine() {
     local name
     for name in "$@"; do
         ip netns add "$name"
+        settle "$name"
         ip -n "$name" link set lo up
-        ip netns exec "$name" sysctl -qw net.ipv6.conf.default.accept_dad=0
     done
+}
+
+# settle NETNS: a new namespace inherits settings from this machine's own. A machine of an example has those of a kernel that nobody
+# has configured, but for duplicate address detection.
+settle() {
+    ip netns exec "$1" sysctl -qw net.ipv4.ip_forward=0 \
+        net.ipv4.conf.{all,default}.{rp_filter,arp_ignore,arp_announce,arp_filter,proxy_arp,route_localnet}=0 \
+        net.ipv4.conf.{all,default}.{accept_local,src_valid_mark,ignore_routes_with_linkdown,promote_secondaries}=0 \
+        net.ipv4.conf.{all,default}.{send_redirects,accept_redirects}=1 \
+        net.ipv6.conf.{all,default,lo}.disable_ipv6=0 net.ipv6.conf.{all,default}.forwarding=0 \
+        net.ipv6.conf.default.{accept_ra,autoconf}=1 net.ipv6.conf.default.{addr_gen_mode,keep_addr_on_down,accept_dad}=0
 }
 
 # cable A INTERFACE B INTERFACE: between two machines.

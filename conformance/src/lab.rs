@@ -4,6 +4,7 @@
 //! plugins are executed. Nothing here touches the machine's own namespace.
 
 pub mod leave;
+pub mod settings;
 
 use std::ffi::OsStr;
 use std::io::Write;
@@ -15,7 +16,7 @@ use fs2::FileExt;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A network namespace under /run/netns, with `lo` up, removed when dropped.
+/// A network namespace under /run/netns, with `lo` up and with known [`settings`], removed when dropped.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
@@ -30,6 +31,7 @@ impl Netns {
         let name = format!("pw-{}-{count}-{label}", std::process::id());
         let inner = Some(locked(|| netns_rs::NetNs::new(&name)).expect("make a network namespace (are you root?)"));
         let netns = Netns { name, inner };
+        settings::reset_at(&netns.path()).expect("set the settings of a new namespace");
         netns.sh("ip link set lo up");
         netns
     }

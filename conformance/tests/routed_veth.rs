@@ -351,3 +351,41 @@ fn a_second_interface_leaves_the_way_out_to_the_first_unless_ipam_says_otherwise
         }
     }
 }
+
+#[test]
+fn gc_and_sync_bring_back_the_routes_and_neighbors_of_living_pods() {
+    for (plugin, keys) in [("routed-veth", json!({})), ("routed-veth", json!({"ipMasq": true})), ("ptp", json!({}))] {
+        let node = node();
+        let mut network =
+            Network::new(&node, plugin, keys, json!([[{"subnet": "10.22.0.0/16"}], [{"subnet": "fd00:22::/64"}]]));
+        network.config["cniVersion"] = json!("1.1.0");
+        let pods = [Pod::new("one"), Pod::new("other")];
+        let results = [network.add(&pods[0]), network.add(&pods[1])];
+        let flush = "ip route flush proto 112; ip -6 route flush proto 112";
+        let down_and_up = format!("ip link set {0} down; ip link set {0} up", host_end(&results[0]));
+        for lost in [flush, &down_and_up] {
+            // An address of IPv6 that the node's end loses when it goes down is for DEL and ADD to bring back.
+            if plugin == "ptp" && lost != flush {
+                continue;
+            }
+            node.netns.sh(lost);
+            assert_eq!(network.check(&pods[0], &results[0]).code(), 102, "{plugin}: {lost}");
+            let mut config = network.config.clone();
+            let ids = pods.iter().map(|pod| json!({"containerID": pod.container_id, "ifname": pod.ifname}));
+            config["cni.dev/valid-attachments"] = ids.collect();
+            node.call_network(plugin, "GC", &config).ok();
+            for (pod, result) in pods.iter().zip(&results) {
+                network.check(pod, result).ok();
+            }
+        }
+        node.netns.sh(flush);
+        let list = json!({"cniVersion": "1.1.0", "name": network.config["name"], "plugins": [network.config]});
+        let file = node.file("pods.conflist");
+        std::fs::write(&file, list.to_string()).unwrap();
+        let program = conformance::lab::bin_dir().join(plugin);
+        let sync = || node.netns.sh(&format!("{} --sync {}", program.display(), file.display()));
+        assert!(sync().contains("restored routes of 2 Pods"), "{plugin}");
+        assert!(!sync().contains("restored"), "{plugin}");
+        results.iter().zip(&pods).for_each(|(result, pod)| drop(network.check(pod, result).ok()));
+    }
+}

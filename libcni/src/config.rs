@@ -15,9 +15,11 @@ use crate::error::{Error, code};
 use crate::invocation::{AttachmentId, identifier_fault};
 use crate::keys::decode::{Decoded, decode};
 use crate::keys::{At, Configuration, Level, Object, Spelling};
+use crate::repeated::repeated_keys;
 use crate::result::CniResult;
+use crate::syntax::explain;
 use crate::value::{MOST_VALUES, Room};
-use crate::version::Version;
+use crate::version::{self, Version};
 
 /// The largest configuration that is read, in bytes. Inline node maps of thousands of nodes fit many times over.
 pub const MAX_BYTES: u64 = 16 << 20;
@@ -56,6 +58,7 @@ pub struct Config {
     texts: Vec<(&'static str, Box<RawValue>)>,
     /// Declared keys that are written in another case.
     pub spellings: Vec<Spelling>,
+    has_repeated_keys: bool,
     /// `name`: the network. Valid as a file name.
     pub name: String,
     /// `cniVersion`: the version to speak.
@@ -78,12 +81,12 @@ impl Config {
 
     /// The JSON object in `bytes`. The error says line and column (code 6).
     pub fn decode(bytes: &[u8]) -> Result<Map<String, Value>, Error> {
-        Document::decode(bytes, &Level::default(), Size::Usual).map(|document| document.0.object)
+        Document::decode(bytes, &Level::default(), Size::Usual).map(|document| document.decoded.object)
     }
 
     /// Checks what every command needs: the network's name. `version` is known by then.
     pub fn new(bytes: Vec<u8>, document: Document, version: Version) -> Result<Self, Error> {
-        let Document(Decoded { object, texts, spellings }) = document;
+        let Document { decoded: Decoded { object, texts, spellings }, has_repeated_keys } = document;
         let name = match object.get("name") {
             Some(Value::String(name)) => name.clone(),
             Some(other) => return Err(Error::config("name", shorten(other), "not a string")),
@@ -92,7 +95,7 @@ impl Config {
         if let Some(fault) = identifier_fault(&name) {
             return Err(Error::config("name", shorten(&Value::String(name)), fault));
         }
-        Ok(Config { bytes, object, texts, spellings, name, version })
+        Ok(Config { bytes, object, texts, spellings, has_repeated_keys, name, version })
     }
 
     /// The JSON text of a key that is kept as text ([`keys::Text`](crate::keys::Text)); null counts as missing.
@@ -106,8 +109,13 @@ impl Config {
         match object.get("cniVersion") {
             None | Some(Value::Null) => Ok(Version::V0_1_0),
             Some(Value::String(text)) => text.parse(),
-            Some(other) => Err(Error::config("cniVersion", shorten(other), "not a string")),
+            Some(other) => Err(Error::config("cniVersion", shorten(other), version::not_a_string(other))),
         }
+    }
+
+    /// The paths of keys that an object of the configuration has more than once; the last one counts.
+    pub fn repeated_keys(&self) -> Vec<String> {
+        if self.has_repeated_keys { repeated_keys(&self.bytes) } else { Vec::new() }
     }
 
     /// What a plugin understands of the configuration, or a group of its keys. Unknown keys are let through; a value
@@ -156,18 +164,24 @@ impl Config {
 
 /// A configuration, decoded but not checked.
 #[derive(Debug)]
-pub struct Document(Decoded);
+pub struct Document {
+    decoded: Decoded,
+    has_repeated_keys: bool,
+}
 
 impl Document {
     /// Decodes `bytes` by the declared keys of `level`. The error says line and column (code 6).
     pub fn decode(bytes: &[u8], level: &Level, size: Size) -> Result<Self, Error> {
-        let decoded = decode(bytes, level, &Room::new(size.values()));
-        decoded.map(Document).map_err(|error| Error::decode("network configuration on stdin", error))
+        let room = Room::new(size.values());
+        match decode(bytes, level, &room) {
+            Ok(decoded) => Ok(Document { decoded, has_repeated_keys: room.has_repeated_keys() }),
+            Err(error) => Err(Error::decode("network configuration on stdin", explain(bytes, &error))),
+        }
     }
 
     /// The object, less what is kept as text.
     pub fn object(&self) -> &Map<String, Value> {
-        &self.0.object
+        &self.decoded.object
     }
 }
 
@@ -181,8 +195,23 @@ fn misfit(error: &serde_path_to_error::Error<serde_json::Error>, at: &str, culpr
     let path = error.path().to_string();
     let path = if path == "." { String::new() } else { path };
     let key = [at, path.as_str()].iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(".");
-    let why = in_words_of_json(&error.inner().to_string());
+    let mut why = in_words_of_json(&error.inner().to_string());
+    if let (true, Some(written)) = (why == A_LIST, culprit.and_then(|culprit| as_list(&key, culprit))) {
+        why = format!("{why}: {written}");
+    }
     Error::config(&key, culprit.map_or_else(|| "missing".to_owned(), shorten), why)
+}
+
+const A_LIST: &str = "expected a list";
+
+/// How a value is written where a list is expected, at the path `key`: `"ranges": [[…]]` for `ipam.ranges[0]`. `None` for what
+/// is more than a forgotten pair of brackets.
+pub(crate) fn as_list(key: &str, value: &Value) -> Option<String> {
+    let name = key.rsplit('.').next()?;
+    let (name, indices) = name.split_at(name.find('[').unwrap_or(name.len()));
+    let levels = indices.matches('[').count() + 1;
+    let is_element = levels > 1 || value.is_string() || value.is_number();
+    is_element.then(|| format!("{name:?}: {}{}{}", "[".repeat(levels), shorten(value), "]".repeat(levels)))
 }
 
 /// serde says what it found, which the error's value shows, and what it expected, in words of Rust.
@@ -223,104 +252,4 @@ pub fn shorten(value: &Value) -> String {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::keys::{Shape, Text};
-
-    /// One key is kept as text.
-    #[derive(Configuration, Debug)]
-    struct Long {
-        #[key(name = "long")]
-        _long: Text<Anything>,
-    }
-
-    #[derive(Debug)]
-    struct Anything;
-
-    impl crate::keys::Shaped for Anything {
-        fn shape() -> Shape {
-            Shape::Any
-        }
-    }
-
-    /// A configuration whose key `long` is kept as text.
-    pub fn long() -> Level {
-        Level::of::<Long>()
-    }
-
-    fn config(text: &str) -> Result<Config, Error> {
-        let document = Document::decode(text.as_bytes(), &long(), Size::Usual)?;
-        let version = Config::version_of(document.object())?;
-        Config::new(text.as_bytes().to_vec(), document, version)
-    }
-
-    #[test]
-    fn text_that_does_not_parse_is_code_6_with_line_and_column() {
-        let error = config("{\n  \"name\": }").unwrap_err();
-        assert_eq!(error.code, code::DECODING_FAILURE);
-        assert!(error.details.contains("line 2 column 11"), "{error}");
-    }
-
-    #[test]
-    fn a_wrong_value_is_code_7_and_names_key_and_value() {
-        #[derive(Configuration, Debug)]
-        #[expect(dead_code, reason = "read, and not used")]
-        struct Outer {
-            ipam: Inner,
-        }
-        #[derive(Configuration, Debug)]
-        #[expect(dead_code, reason = "read, and not used")]
-        struct Inner {
-            mtus: Vec<u32>,
-            routes: Vec<crate::Route>,
-        }
-        for (text, details) in [
-            (
-                r#"{"name":"n","ipam":{"mtus":[1,"big"]}}"#,
-                r#"key "ipam.mtus[1]", value "big": expected a whole number from 0 to 4294967295"#,
-            ),
-            (r#"{"name":"n","ipam":{"mtus":{}}}"#, r#"key "ipam.mtus", value {}: expected a list"#),
-            (r#"{"name":"n","ipam":7}"#, r#"key "ipam", value 7: expected an object"#),
-            (r#"{"name":"n","ipam":{"routes":[{}]}}"#, r#"key "ipam.routes[0]", value {}: missing field `dst`"#),
-            (
-                r#"{"name":"n","ipam":{"routes":[{"dst":"x"}]}}"#,
-                r#"key "ipam.routes[0].dst", value "x": invalid address: x"#,
-            ),
-        ] {
-            let error = config(text).unwrap().read::<Outer>().unwrap_err();
-            assert_eq!((error.code, error.details.as_str()), (code::INVALID_CONFIG, details));
-        }
-    }
-
-    #[test]
-    fn names_become_file_names_and_are_checked() {
-        for bad in [r#"{"name":"../x"}"#, r#"{"name":""}"#, r#"{"name":5}"#, "{}"] {
-            assert_eq!(config(bad).unwrap_err().code, code::INVALID_CONFIG, "{bad}");
-        }
-    }
-
-    #[test]
-    fn what_is_kept_as_text_is_as_it_came_and_is_checked_to_be_json() {
-        let read = config(r#"{"name":"n","long":[1],"other":[2],"long":[1, {"a":2}]}"#).unwrap();
-        assert_eq!(read.text("long"), Some(r#"[1, {"a":2}]"#));
-        assert_eq!(read.text("other"), None);
-        assert!(!read.object.contains_key("long") && read.object.contains_key("other"));
-        assert_eq!(config(r#"{"name":"n","long":null}"#).unwrap().text("long"), None);
-        for broken in [r#"{"name":"n","long":[1,}"#, r#"{"name":"n","long":[1]} x"#, r#"["long"]"#] {
-            assert_eq!(config(broken).unwrap_err().code, code::DECODING_FAILURE, "{broken}");
-        }
-    }
-
-    #[test]
-    fn gc_without_its_list_is_an_error_and_an_empty_list_is_not() {
-        assert_eq!(config(r#"{"name":"n"}"#).unwrap().valid_attachments().unwrap_err().code, code::INVALID_CONFIG);
-        let empty = config(r#"{"name":"n","cni.dev/valid-attachments":[]}"#).unwrap();
-        assert_eq!(empty.valid_attachments().unwrap(), []);
-    }
-
-    #[test]
-    fn deep_nesting_is_an_error_and_no_crash() {
-        let deep = "[".repeat(100_000);
-        assert_eq!(config(&format!("{{\"name\":{deep}")).unwrap_err().code, code::DECODING_FAILURE);
-    }
-}
+pub(crate) mod tests;

@@ -23,8 +23,10 @@ mod netns;
 pub mod plugin;
 #[cfg(test)]
 mod properties;
+mod repeated;
 pub mod result;
 pub mod runtime;
+pub mod syntax;
 #[cfg(test)]
 mod testing;
 mod value;

@@ -278,10 +278,13 @@ fn run<P: Plugin>(lookup: Lookup, input: &mut dyn Read, version: &mut Version) -
         Err(_) if command == Command::Del => Version::LATEST,
         Err(error) => return Err(error),
     };
-    require_command(command, *version)?;
+    if let Err(error) = require_command(command, *version) {
+        return Err(oddities::say_if_versionless(error, document.object()));
+    }
     let request = Request { config: Config::new(bytes, document, *version)?, invocation };
     if matches!(command, Command::Add | Command::Status) {
         misspelt::warn(&keys, P::KIND, &request.config);
+        oddities::warn(P::KIND, &request.config);
     }
     execute::<P>(request)
 }
@@ -384,6 +387,7 @@ fn is_passing(error: &std::io::Error) -> bool {
 mod documents;
 mod man;
 mod misspelt;
+mod oddities;
 mod schema;
 #[cfg(test)]
 mod tests;

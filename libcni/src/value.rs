@@ -14,20 +14,40 @@ use serde_json::{Map, Number, Value};
 /// three, so hundreds of thousands of routes fit. (Node maps are kept as text and do not count.)
 pub(crate) const MOST_VALUES: usize = 1 << 19;
 
-/// How many values may still come.
+/// How many values may still come, and what was noticed of those that came.
 #[derive(Debug)]
-pub(crate) struct Room(Cell<usize>);
+pub(crate) struct Room {
+    left: Cell<usize>,
+    has_repeated_keys: Cell<bool>,
+}
 
 impl Room {
     /// Room for that many.
     pub(crate) fn new(values: usize) -> Self {
-        Room(Cell::new(values))
+        Room { left: Cell::new(values), has_repeated_keys: Cell::new(false) }
+    }
+
+    /// Was a key in an object already when it came? Which one is for [`crate::repeated`] to find out.
+    pub(crate) fn has_repeated_keys(&self) -> bool {
+        self.has_repeated_keys.get()
+    }
+
+    /// A key came a second time.
+    pub(crate) fn note_repeated_key(&self) {
+        self.has_repeated_keys.set(true);
+    }
+
+    /// Puts a value into an object; of a key that is there already the last value counts.
+    pub(crate) fn insert(&self, object: &mut Map<String, Value>, key: String, value: Value) {
+        if object.insert(key, value).is_some() {
+            self.note_repeated_key();
+        }
     }
 
     pub(crate) fn take<E: Error>(&self) -> Result<(), E> {
-        match self.0.get().checked_sub(1) {
+        match self.left.get().checked_sub(1) {
             Some(left) => {
-                self.0.set(left);
+                self.left.set(left);
                 Ok(())
             }
             None => Err(E::custom("too many values")),
@@ -111,7 +131,8 @@ impl<'de> Visitor<'de> for &Room {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut object = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            object.insert(key, entries.next_value_seed(self)?);
+            let value = entries.next_value_seed(self)?;
+            self.insert(&mut object, key, value);
         }
         Ok(Value::Object(object))
     }

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, code};
 
@@ -89,11 +90,12 @@ impl FromStr for Version {
             return Ok(Version::V0_1_0);
         }
         Version::ALL.into_iter().find(|version| version.as_str() == text).ok_or_else(|| {
-            Error::new(
-                code::INCOMPATIBLE_VERSION,
-                "incompatible CNI version",
-                format!("cniVersion {text:?} is not one of {}", list(&Version::ALL)),
-            )
+            let known = list(&Version::ALL);
+            let details = match meant(text) {
+                Some(version) => format!("cniVersion {text:?} is not one of {known}: write \"{version}\""),
+                None => format!("cniVersion {text:?} is not one of {known}"),
+            };
+            Error::new(code::INCOMPATIBLE_VERSION, "incompatible CNI version", details)
         })
     }
 }
@@ -109,6 +111,21 @@ impl TryFrom<String> for Version {
 impl From<Version> for String {
     fn from(version: Version) -> String {
         version.as_str().to_owned()
+    }
+}
+
+/// The version that a text means which is none: `1.0`, `1` and `v1.0.0` mean 1.0.0.
+pub(crate) fn meant(text: &str) -> Option<Version> {
+    let numbers = text.trim().trim_start_matches(['v', 'V']);
+    let completed = [numbers.to_owned(), format!("{numbers}.0"), format!("{numbers}.0.0")];
+    Version::ALL.into_iter().find(|version| completed.iter().any(|text| text == version.as_str()))
+}
+
+/// What is wrong with a `cniVersion` that is no string.
+pub(crate) fn not_a_string(value: &Value) -> String {
+    match meant(&value.to_string()) {
+        Some(version) => format!("not a string: write \"{version}\""),
+        None => "not a string".to_owned(),
     }
 }
 
@@ -135,5 +152,28 @@ mod tests {
         let error = "1.2.0".parse::<Version>().unwrap_err();
         assert_eq!(error.code, code::INCOMPATIBLE_VERSION);
         assert!(error.details.contains("\"1.2.0\""), "{error}");
+        assert!(!error.details.contains("write"), "{error}");
+    }
+
+    #[test]
+    fn a_version_that_is_nearly_one_is_answered_with_that_one() {
+        for (text, version) in [
+            ("1.0", Some("1.0.0")),
+            ("1", Some("1.0.0")),
+            ("0.4", Some("0.4.0")),
+            ("1.1", Some("1.1.0")),
+            ("v1.0.0", Some("1.0.0")),
+            (" 1.1.0", Some("1.1.0")),
+            ("2.0", None),
+            ("1.0.0.0", None),
+            ("", None),
+            ("v", None),
+        ] {
+            assert_eq!(meant(text).map(Version::as_str), version, "{text:?}");
+        }
+        let error = "1.0".parse::<Version>().unwrap_err();
+        assert!(error.details.ends_with(": write \"1.0.0\""), "{error}");
+        assert_eq!(not_a_string(&serde_json::json!(1.0)), "not a string: write \"1.0.0\"");
+        assert_eq!(not_a_string(&serde_json::json!({})), "not a string");
     }
 }

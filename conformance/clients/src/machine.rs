@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use conformance::lab::{self, Netns};
+use conformance::lab::{self, Netns, settings};
 use serde_json::Value;
 
 /// A node with files and processes of its own.
@@ -148,9 +148,10 @@ impl Machine {
         self.try_sh(script).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Makes a Pod by hand: a network namespace.
+    /// Makes a Pod by hand: a network namespace, with known settings.
     pub fn make_pod(&self, pod: &str) {
         self.sh(&format!("ip netns add {pod}"));
+        settings::reset_at(&self.file(&format!("/run/netns/{pod}"))).expect("set the settings of a new namespace");
     }
 
     /// What `cnitool COMMAND` says for a Pod made by hand, with `variables` (`CAP_ARGS='…'`) set.
@@ -191,8 +192,8 @@ impl Machine {
     /// A host outside of the node, a namespace called `outside`: 192.0.2.2 and fd00:2::2, the node is 192.0.2.1 and fd00:2::1
     /// to it. It has no route to Pods.
     pub fn add_outside(&self) {
-        self.sh("ip netns add outside
-            ip link add uplink type veth peer name eth0 netns outside
+        self.make_pod("outside");
+        self.sh("ip link add uplink type veth peer name eth0 netns outside
             ip addr add 192.0.2.1/24 dev uplink; ip addr add fd00:2::1/64 dev uplink nodad
             ip link set uplink up
             ip -n outside addr add 192.0.2.2/24 dev eth0; ip -n outside addr add fd00:2::2/64 dev eth0 nodad

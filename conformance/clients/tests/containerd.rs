@@ -75,6 +75,23 @@ fn a_pod_has_the_address_that_containerd_reports_and_its_containers_share_it() {
 }
 
 #[test]
+fn cnitool_shows_checks_and_removes_what_containerd_added() {
+    let machine = Machine::new("cri");
+    let containerd = ready(&machine);
+    let pod = containerd.cri().run_pod(&PodConfig::new("web")).unwrap();
+    let listed: Value = serde_json::from_str(&machine.sh("cnitool list pods --json")).unwrap();
+    let [attachment] = &listed.as_array().unwrap()[..] else { panic!("one attachment: {listed}") };
+    assert_eq!(attachment["containerID"], json!(pod));
+    let netns = attachment["netns"].as_str().unwrap_or_else(|| panic!("no namespace: {listed}"));
+    machine.sh(&format!("cnitool check pods {netns}; cnitool check pods --container-id {pod}"));
+    let said = machine.sh(&format!("cnitool del pods {netns} 2>&1; cnitool list 2>&1"));
+    assert!(said.starts_with("cnitool: no attachments"), "{said}");
+    assert_eq!(machine.residue(), Vec::<String>::new());
+    // To containerd it is a Pod whose interface is gone already.
+    containerd.cri().remove_pod(&pod).unwrap();
+}
+
+#[test]
 fn a_hundred_pods_ten_at_a_time_twice_and_containerd_killed_in_the_middle_of_both() {
     let machine = Machine::new("hundred");
     machine.install_reference(&["portmap"]);

@@ -62,7 +62,7 @@ impl World {
     pub fn pod(&self) -> Step<Pod> {
         let number = self.next_pod();
         let netns = format!("pod{number}");
-        self.sh(None, &format!("ip netns add {netns}"))?;
+        self.make_netns(&netns)?;
         self.without_dad(Some(&netns))?;
         let ifname = if self.job.kind == Kind::Loopback { "lo" } else { "eth0" };
         // As containerd's: 64 digits. They differ at the end only, as an unlucky hash might.

@@ -2,7 +2,7 @@
 //!
 //! [`World::enter`] puts this process into fresh mount and network namespaces. /run, /tmp, /var/tmp and /var/lib are
 //! empty there, so that what a plugin keeps collides with nothing and what it leaves is seen; the rest of the file
-//! system is the machine's. The node has an uplink, `eth0` (192.0.2.2/24, 2001:db8::2/64), with default routes
+//! system is the machine's. Its namespaces have [known settings](settings). The node has an uplink, `eth0` (192.0.2.2/24, 2001:db8::2/64), with default routes
 //! through a neighbor. All of it goes away with the process, whatever happened in it.
 
 use std::collections::BTreeMap;
@@ -23,6 +23,7 @@ use libcni::Version;
 use super::clause::{Kind, Step, Stop, Verdict};
 use super::config::Network;
 use super::exec::{LITTLE_PATIENCE, PATIENCE};
+use crate::lab::settings;
 
 /// The suite's own directory in a world; no residue of a plugin.
 pub const HOME: &str = "/run/cni-conformance";
@@ -84,10 +85,10 @@ impl World {
     /// The uplink, and the user's own preparation.
     fn connect_node(&self) -> Step {
         self.without_dad(None)?;
+        self.make_netns("outside")?;
         self.sh(
             None,
             "ip link set lo up
-             ip netns add outside
              ip link add eth0 type veth peer name eth0 netns outside
              ip -n outside addr add 192.0.2.1/24 dev eth0
              ip -n outside addr add 2001:db8::1/64 dev eth0 nodad
@@ -102,6 +103,13 @@ impl World {
             self.sh(None, script)?;
         }
         Ok(())
+    }
+
+    /// A new namespace called `name`, with known settings.
+    pub fn make_netns(&self, name: &str) -> Step {
+        self.sh(None, &format!("ip netns add {name}"))?;
+        let path = Path::new("/run/netns").join(name);
+        settings::reset_at(&path).map_err(|error| Stop::Suite(format!("setting up the namespace {name}: {error}")))
     }
 
     /// New IPv6 addresses of a namespace are usable at once, without looking for duplicates for a second or two.
@@ -234,6 +242,7 @@ impl World {
 fn enter_namespaces(bin_dirs: &[PathBuf]) -> Result<Vec<PathBuf>, Box<dyn std::error::Error>> {
     std::env::set_current_dir("/")?;
     unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
+    settings::reset()?;
     mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
     // Held open, for some lie beneath what is about to be covered. Opened here: a mount of another namespace can't be
     // bound. The others keep their place, and with it what relative links in them lead to.

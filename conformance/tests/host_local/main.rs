@@ -3,6 +3,7 @@
 
 mod configuration;
 mod hostile;
+mod networks;
 mod power;
 mod reboot;
 mod shared;

@@ -4,6 +4,7 @@
 mod files;
 mod limits;
 mod names;
+mod slips;
 
 use std::io::Write;
 use std::process::{Command, Stdio};

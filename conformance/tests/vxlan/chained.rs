@@ -26,13 +26,11 @@ fn both_ends_get_the_lower_mtu_the_bridge_follows_and_the_first_plugins_check_ac
         let plugins = chain(&cluster, 0, &[wire, json!({"type": "vxlan-overlay"})], json!({}));
         let pod = Pod::new("pod");
         let wired = node.call(&plugin, "ADD", &pod, &plugins[0]).ok();
-        let wire_before =
-            pod.netns().sh("ip -o addr; ip route; ip neigh show nud permanent; cat /sys/class/net/eth0/address");
+        let wire_before = pod.netns().sh("ip -o addr; ip route; ip neigh show nud permanent; ip -br link show eth0");
         let mut second = plugins[1].clone();
         second["prevResult"] = wired.clone();
         let result = node.call("vxlan-overlay", "ADD", &pod, &second).ok();
-        let wire_after =
-            pod.netns().sh("ip -o addr; ip route; ip neigh show nud permanent; cat /sys/class/net/eth0/address");
+        let wire_after = pod.netns().sh("ip -o addr; ip route; ip neigh show nud permanent; ip -br link show eth0");
         let steady = |text: &str| text.replace(" tentative", "");
         assert_eq!(steady(&wire_after), steady(&wire_before), "{plugin}: the Pod's wire has changed");
         for interface in result["interfaces"].as_array().unwrap() {

@@ -1,146 +1,25 @@
 //! The configuration: every key that is read, and what follows from all of them together.
 //!
-//! The types take what JSON says; [`Settings::resolve`] checks it whole, before anything is touched. An error is
+//! The types of `keys.rs` take what JSON says; [`Settings::resolve`] checks it whole, before anything is touched. An error is
 //! code 7 and names the key by its path. DEL and GC read nothing but `ipam.dataDir`: [`data_dir`].
+
+mod keys;
 
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use libcni::ipnetwork::IpNetwork;
-use libcni::keys::{At, KeyType, Shape, Shaped, scalar};
-use libcni::{Configuration, Error, Request, Route, code, config};
+use libcni::{Error, Request, Route, code, config};
 use nodes::MapKeys;
 use serde_json::Value;
 
+pub use self::keys::HostLocal;
+use self::keys::{Ipam, RangeKeys, Requested, Subnet};
 use crate::range::{Range, RangeSet, Wanted};
 
 /// Where the stores are if `ipam.dataDir` does not say: the reference's place.
 pub const DEFAULT_DATA_DIR: &str = "/var/lib/cni/networks";
-
-/// What is read of the complete network configuration.
-#[derive(Debug, Configuration)]
-pub struct HostLocal {
-    /// `nodes`, `nodeName`.
-    #[key(
-        flatten,
-        describe("nodes", shown = "none", help = "the node map: without ranges, those of this node's podCIDRs")
-    )]
-    map: MapKeys,
-    ipam: Option<Ipam>,
-    /// As ipam.ranges, from the runtime (capability ipRanges), and before them.
-    #[key(name = "runtimeConfig.ipRanges", shown = "[]", brief)]
-    runtime_ranges: Option<Vec<Vec<RangeKeys>>>,
-    /// Addresses requested by the runtime (capability ips), `<ip>[/<prefix>]`.
-    #[key(name = "runtimeConfig.ips", shown = "[]")]
-    runtime_ips: Option<Vec<Requested>>,
-    /// Addresses requested, `<ip>[/<prefix>]`; CNI_ARGS `IP=<ip>` is read if there is none.
-    #[key(name = "args.cni.ips", shown = "[]")]
-    args_ips: Option<Vec<Requested>>,
-}
-
-#[derive(Debug, Configuration)]
-struct Ipam {
-    /// Range sets: a list of lists of ranges; the Pod gets an address from each set.
-    ranges: Option<Vec<Vec<RangeKeys>>>,
-    #[key(
-        flatten,
-        describe("subnet", shown = "none", help = "a range set of one range, before those of ipam.ranges"),
-        describe("rangeStart", shown = "as in ranges", help = "with ipam.subnet"),
-        describe("rangeEnd", shown = "as in ranges", help = "with ipam.subnet"),
-        describe("gateway", shown = "as in ranges", help = "with ipam.subnet")
-    )]
-    top: RangeKeys,
-    /// Routes for the Pod: dst, and gw, mtu, advmss, priority, table, scope as wanted.
-    #[key(shown = "[]")]
-    routes: Option<Vec<Route>>,
-    /// Where reservations are kept, a directory for each network.
-    #[key(shown = DEFAULT_DATA_DIR)]
-    data_dir: Option<String>,
-    /// A resolv.conf whose content is reported as the Pod's dns.
-    resolv_conf: Option<String>,
-}
-
-#[derive(Debug, Configuration)]
-struct RangeKeys {
-    /// Address and prefix length, without host bits, at most /30 or /126.
-    #[key(shown = "required")]
-    subnet: Option<Subnet>,
-    /// The first address to give.
-    #[key(shown = "the subnet's first address")]
-    range_start: Address,
-    /// The last address to give (never IPv4's broadcast).
-    #[key(shown = "the subnet's last address")]
-    range_end: Address,
-    /// Reported as the gateway, and never given.
-    #[key(shown = "the subnet's first address")]
-    gateway: Address,
-}
-
-/// A subnet: an address with a prefix length, which no default stands in for.
-#[derive(Clone, Copy, Debug)]
-struct Subnet(IpNetwork);
-
-impl FromStr for Subnet {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if !text.contains('/') {
-            return Err("not an address with a prefix length, like 10.22.0.0/16".to_owned());
-        }
-        text.parse().map(Subnet).map_err(|error: libcni::ipnetwork::IpNetworkError| error.to_string())
-    }
-}
-
-/// A requested address, `<ip>[/<prefix>]`. The prefix length given in the end is the subnet's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Requested(IpAddr);
-
-impl FromStr for Requested {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let network: IpNetwork = text.parse().map_err(|_| "not an address, with or without a prefix length")?;
-        Ok(Requested(network.ip().to_canonical()))
-    }
-}
-
-/// An address; empty or null is absent, as the reference reads it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Address(Option<IpAddr>);
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let address: Option<IpAddr> = match text {
-            "" => None,
-            text => Some(text.parse().map_err(|error: std::net::AddrParseError| error.to_string())?),
-        };
-        Ok(Address(address.map(|address| address.to_canonical())))
-    }
-}
-
-/// Keys that are written as text.
-macro_rules! written_as_text {
-    ($($type:ty),*) => { $(
-        impl Shaped for $type {
-            fn shape() -> Shape {
-                Shape::String
-            }
-        }
-
-        impl KeyType for $type {
-            fn read(value: &Value, at: &At<'_>) -> Result<Self, Error> {
-                let text: Option<String> = scalar(value, at)?;
-                text.unwrap_or_default().parse().map_err(|why| at.misfit(value, why))
-            }
-        }
-    )* };
-}
-
-written_as_text!(Subnet, Requested, Address);
 
 /// All that an ADD, CHECK or STATUS needs to know.
 #[derive(Debug)]
@@ -220,6 +99,14 @@ fn range_sets(request: &Request, config: &HostLocal, ipam: &Ipam) -> Result<Vec<
     read_sets(ipam.ranges.as_deref().unwrap_or_default(), "ipam.ranges", &mut named)?;
     if named.is_empty() {
         named = pod_cidrs(request, &config.map)?;
+    }
+    if let Some(nodes) = request.config.object.get("ipam").and_then(|ipam| ipam.get("nodes")) {
+        let why = "the node map belongs one level up: beside \"ipam\", not in it";
+        let misplaced = Error::config("ipam.nodes", config::shorten(nodes), why);
+        if named.is_empty() {
+            return Err(misplaced);
+        }
+        log::warn!("{}", misplaced.details);
     }
     if named.is_empty() {
         let why = "no addresses to give: set ipam.ranges, ipam.subnet, runtimeConfig.ipRanges, or a node map (nodes)";

@@ -6,6 +6,7 @@
 //! * `config.rs`, `range.rs`, `resolv.rs`: what the configuration says, checked before anything is touched.
 //! * `store.rs`: the verbs, under `lock.rs` and `guard.rs`.
 //! * `reservation.rs`, `directory.rs`: an address file, and every access to files.
+//! * `others.rs`, `avoid.rs`: addresses that are in use elsewhere.
 //! * `index.rs`, `scan.rs`: what makes it fast, and what keeps that honest.
 //!
 //! A library, so that the fuzzers (conformance/fuzz) reach what decodes; `main.rs` calls [`main`].
@@ -15,11 +16,13 @@ use std::process::ExitCode;
 use libcni::ipnetwork::IpNetwork;
 use libcni::{About, Attachment, AttachmentId, CniResult, Error, IpConfig, Kind, Plugin, Request, code};
 
+pub mod avoid;
 pub mod config;
 pub mod directory;
 mod guard;
 pub mod index;
 mod lock;
+mod others;
 #[cfg(test)]
 mod properties;
 pub mod range;
@@ -67,7 +70,9 @@ impl Plugin for Ipam {
     fn add(request: &Request, config: HostLocal, attachment: &Attachment) -> Result<CniResult, Error> {
         let settings = Settings::resolve(request, &config)?;
         let dns = settings.resolv_conf.as_deref().map(resolv::read).transpose()?.unwrap_or_default();
+        let avoided = avoid::from_environment()?;
         let mut store = Store::create(&settings.data_dir, &request.config.name)?;
+        store.avoid(avoided);
         let addresses = store.reserve(&Key::new(&attachment.id), &settings.sets, &settings.requested)?;
         let ips = settings.sets.iter().zip(addresses).map(|(set, address)| {
             let range = set.range_of(address).expect("reserved from this set");

@@ -1,10 +1,12 @@
-//! The store's lock: `flock` on the file `lock` in the network's directory, as the Go host-local takes it.
+//! The store's lock: `flock` on the file `lock` in the network's directory, as the Go host-local takes it; others.rs locks the data
+//! directory the same way.
 //!
 //! A lock that is free costs one system call. One that is busy is waited for by a thread that blocks in the kernel,
 //! so it is ours the moment it is free; after the limit the wait ends with code 11 and the holder's name.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -24,6 +26,11 @@ pub fn take(directory: &Directory, limit: Duration) -> Result<File, Error> {
         Ok(Err(what)) => return Err(Error::io(path.display(), format!("{what} stands there; remove it"))),
         Err(error) => return Err(directory.error(NAME, error)),
     };
+    wait_for(file, &path, limit)
+}
+
+/// Takes the lock on an opened file or directory, waiting for at most `limit`. It is held until the file is dropped.
+pub fn wait_for(file: File, path: &Path, limit: Duration) -> Result<File, Error> {
     let io = |error| Error::io(format!("locking {}", path.display()), error);
     match file.try_lock_exclusive() {
         Ok(()) => return Ok(file),

@@ -28,6 +28,10 @@ pub use view::{Family, View};
 /// Who finds it need not read the map.
 pub const POD_CIDRS: &str = "CNI_PODWIRE_POD_CIDRS";
 
+/// The variable by which a plugin that wires Pods tells its IPAM plugin which addresses the node uses for something else, separated by
+/// commas. An ADD gives none of them.
+pub const AVOID: &str = "CNI_PODWIRE_AVOID";
+
 #[cfg(test)]
 mod testing {
     use libcni::config::{Config, Document, Size};

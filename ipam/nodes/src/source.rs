@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use libcni::keys::{Level, Shape, Shaped, Shown, Text, Words};
+use libcni::syntax::explain;
 use libcni::{Config, Configuration};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -155,10 +156,10 @@ fn decode<T: DeserializeOwned>(text: &[u8], place: &str) -> Result<T, Error> {
     let undecodable = |why: String| Error::Undecodable { place: place.to_owned(), why };
     let mut json = serde_json::Deserializer::from_slice(text);
     let decoded = serde_path_to_error::deserialize(&mut json).map_err(|error| match error.path().to_string() {
-        path if path == "." => undecodable(error.inner().to_string()),
-        path => undecodable(format!("{path}: {}", error.inner())),
+        path if path == "." => undecodable(explain(text, error.inner())),
+        path => undecodable(format!("{path}: {}", explain(text, error.inner()))),
     })?;
-    json.end().map_err(|error| undecodable(error.to_string()))?;
+    json.end().map_err(|error| undecodable(explain(text, &error)))?;
     Ok(decoded)
 }
 
@@ -197,6 +198,8 @@ mod tests {
             (r#"{"nodes":[{"name":"a","addresses":["10.0.0"],"podCIDRs":[]}]}"#, "nodes[0].addresses[0]"),
             (r#"{"nodes":[{"name":"a","addresses":[],"podCIDRs":["10.1.0.0"]}]}"#, "nodes[0].podCIDRs[0]"),
             (r#"{"nodes":[]} {"#, "trailing"),
+            ("{\"nodes\":[ // none\n]}", "JSON has no comments: remove the one at line 1 column 12"),
+            ("\u{feff}[]", "byte order mark"),
         ] {
             let error = decoded(text).unwrap_err().to_string();
             assert!(error.contains(word), "{text}: {error}");

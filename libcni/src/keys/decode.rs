@@ -81,7 +81,7 @@ impl Reading<'_> {
             Some((name, _)) if name != key => name.to_owned(),
             _ => key,
         };
-        object.insert(name, value);
+        self.room.insert(object, name, value);
         Ok(())
     }
 }
@@ -104,7 +104,10 @@ impl<'de> Visitor<'de> for Outermost<'_> {
         while let Some(key) = map.next_key::<String>()? {
             match self.reading.declared(self.level, &key, &At::Root) {
                 Some((name, Shape::Text(_))) => {
-                    decoded.texts.retain(|(earlier, _)| *earlier != name);
+                    if decoded.texts.iter().any(|(earlier, _)| *earlier == name) {
+                        self.reading.room.note_repeated_key();
+                        decoded.texts.retain(|(earlier, _)| *earlier != name);
+                    }
                     decoded.texts.push((name, map.next_value()?));
                 }
                 declared => self.reading.insert(&mut decoded.object, key, declared, &At::Root, &mut map)?,

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Configuration, Level, Object, Shape, Shown, Words};
-use crate::config::{in_words_of_json, parse_at, shorten};
+use crate::config::{as_list, in_words_of_json, parse_at, shorten};
 use crate::error::Error;
 use crate::result::{Dns, Route};
 
@@ -41,6 +41,15 @@ impl At<'_> {
     /// Code 7: the value here does not fit.
     pub fn misfit(&self, value: &Value, why: impl fmt::Display) -> Error {
         Error::config(&self.to_string(), shorten(value), why)
+    }
+
+    /// Code 7: a list is expected here. Where only its brackets are missing, the error shows them.
+    fn not_a_list(&self, value: &Value) -> Error {
+        let why = "expected a list";
+        match as_list(&self.to_string(), value) {
+            Some(written) => self.misfit(value, format!("{why}: {written}")),
+            None => self.misfit(value, why),
+        }
     }
 }
 
@@ -113,7 +122,7 @@ impl<T: Shaped> Shaped for Vec<T> {
 
 impl<T: KeyType> KeyType for Vec<T> {
     fn read(value: &Value, at: &At<'_>) -> Result<Self, Error> {
-        let Value::Array(list) = value else { return Err(at.misfit(value, "expected a list")) };
+        let Value::Array(list) = value else { return Err(at.not_a_list(value)) };
         list.iter().enumerate().map(|(index, value)| T::read(value, &At::Index(at, index))).collect()
     }
 

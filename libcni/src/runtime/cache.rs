@@ -155,6 +155,32 @@ impl Cache {
         Ok(found)
     }
 
+    /// Every attachment that is remembered, whichever its network, in the order of their files' names; and an error for each
+    /// file that does not say which it is.
+    pub fn all(&self) -> Result<(Vec<Cached>, Vec<Error>), Error> {
+        let (folder, mut found, mut unclear) = (self.results(), Vec::new(), Vec::new());
+        let Some(results) = self.open()? else { return Ok((found, unclear)) };
+        for name in results.names().map_err(|error| Error::io(folder.display(), error))? {
+            let path = folder.join(&name);
+            let read = results.read(&name).map_err(|error| Error::io(path.display(), error));
+            match read.and_then(|bytes| bytes.map(|bytes| Document::parse(&bytes)).transpose()) {
+                Ok(Some(Ok(cached))) => found.push(cached),
+                Ok(Some(Err(_))) => {
+                    unclear.push(Error::decode(path.display(), "a result without the attachment's parameters"));
+                }
+                Ok(None) => {}
+                Err(error) if error.code == code::IO_FAILURE => unclear.push(error),
+                Err(error) => unclear.push(error.context(path.display())),
+            }
+        }
+        Ok((found, unclear))
+    }
+
+    /// The directory in which the results are.
+    pub fn results(&self) -> PathBuf {
+        self.directory.join("results")
+    }
+
     /// Keeps GC (`exclusive`) apart from ADD and DEL, until dropped: no ADD or DEL may be under way when
     /// GC is called (spec section 3, "Lifecycle & Ordering"). Programs that do not take the lock are not kept apart.
     pub(super) fn lock(&self, exclusive: bool) -> Result<File, Error> {
@@ -171,10 +197,6 @@ impl Cache {
             lock(results)
         };
         take().map_err(|error: std::io::Error| Error::io(format!("locking {}", self.results().display()), error))
-    }
-
-    fn results(&self) -> PathBuf {
-        self.directory.join("results")
     }
 
     /// The folder of results; `None` if nothing was ever put into it.

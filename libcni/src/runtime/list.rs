@@ -17,6 +17,8 @@ use super::request::{Subject, derive};
 use crate::config::{MAX_BYTES, parse_at, shorten};
 use crate::error::{Error, code};
 use crate::invocation::identifier_fault;
+use crate::repeated::{repeated_keys, without_repeated_keys};
+use crate::syntax::explain;
 use crate::version::{self, Version};
 
 /// A JSON object whose values are text.
@@ -57,14 +59,17 @@ pub struct PluginConfig {
 /// A file of the directory that holds no network, or one that was not asked for.
 enum Candidate {
     Named(String),
-    Unreadable(Error),
+    /// With the file, whose path is in the error too.
+    Unreadable(PathBuf, Error),
 }
 
 impl NetworkList {
     /// The network `name` of `directory`.
     ///
     /// A file that can't be read does not stand in the way of a network that another file holds. Of several files that hold
-    /// it the first counts, in lexical order; the others are warned of. Where nothing is found, the error (code 7) names the networks that are there, and such files with line and column.
+    /// it the first counts, in lexical order; the others are warned of. Where nothing is found, the error (code 7) names the
+    /// networks that are there and such files with line and column; if one of these has the name in it, its own error is
+    /// what comes back.
     pub fn load(directory: &Path, name: &str) -> Result<Self, Error> {
         let mut seen = Vec::new();
         let mut files = files_of(directory)?.into_iter();
@@ -82,7 +87,7 @@ impl NetworkList {
                     return NetworkList::from_file(&file);
                 }
                 Ok(other) => seen.push(Candidate::Named(other)),
-                Err(error) => seen.push(Candidate::Unreadable(error)),
+                Err(error) => seen.push(Candidate::Unreadable(file, error)),
             }
         }
         Err(not_found(directory, name, seen))
@@ -99,11 +104,14 @@ impl NetworkList {
     /// order, unless `loadOnlyInlinedPlugins`.
     pub fn from_file(file: &Path) -> Result<Self, Error> {
         let at = |error: Error| error.context(file.display());
-        let bytes = read(file)?;
+        let bytes = each_key_once(read(file)?, file);
         if !is_list(file) {
-            return NetworkList::from_single(&bytes).map_err(at);
+            let list = NetworkList::from_single(&bytes).map_err(at)?;
+            warn_of_version(file, &bytes);
+            return Ok(list);
         }
         let mut list = NetworkList::from_bytes(&bytes).map_err(at)?;
+        warn_of_version(file, &bytes);
         if !list.load_only_inlined_plugins {
             list.plugins.extend(plugins_in(&file.with_file_name(&list.name))?);
         }
@@ -204,7 +212,9 @@ fn sorted_files(directory: &Path) -> Result<Option<Vec<PathBuf>>, Error> {
 fn plugins_in(folder: &Path) -> Result<Vec<PluginConfig>, Error> {
     let files = sorted_files(folder)?.unwrap_or_default();
     let plugin = |file: &PathBuf| {
-        decode(&read(file)?).and_then(PluginConfig::new).map_err(|error| error.context(file.display()))
+        decode(&each_key_once(read(file)?, file))
+            .and_then(PluginConfig::new)
+            .map_err(|error| error.context(file.display()))
     };
     files.iter().filter(|file| has_extension(file, "conf")).map(plugin).collect()
 }
@@ -237,10 +247,22 @@ fn network_name(file: &Path) -> Result<String, Error> {
     name_of(&object).map_err(|error| error.context(file.display()))
 }
 
+/// The file's JSON with each key once, as all its readers take it: warned of here, for plugins get what is derived from it.
+fn each_key_once(bytes: Vec<u8>, file: &Path) -> Vec<u8> {
+    let repeated = repeated_keys(&bytes);
+    for key in &repeated {
+        log::warn!("{}: key {key:?} is given more than once: the last one counts, remove the others", file.display());
+    }
+    match serde_json::from_slice::<&RawValue>(&bytes) {
+        Ok(json) if !repeated.is_empty() => without_repeated_keys(json).get().as_bytes().to_vec(),
+        _ => bytes,
+    }
+}
+
 /// A JSON object; the error says line and column (code 6).
 fn decode(bytes: &[u8]) -> Result<RawObject, Error> {
     serde_json::from_slice(bytes)
-        .map_err(|error| Error::new(code::DECODING_FAILURE, "failed to decode", error.to_string()))
+        .map_err(|error| Error::new(code::DECODING_FAILURE, "failed to decode", explain(bytes, &error)))
 }
 
 fn name_of(object: &RawObject) -> Result<String, Error> {
@@ -259,7 +281,11 @@ fn name_of(object: &RawObject) -> Result<String, Error> {
 ///
 /// A list may name versions newer than this crate: they are passed over, as long as one is left.
 fn versions_of(object: &RawObject) -> Result<Vec<Version>, Error> {
-    let single: Option<String> = parse_at(&value(object, "cniVersion"), "cniVersion")?;
+    let single = match value(object, "cniVersion") {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => return Err(Error::config("cniVersion", shorten(&other), version::not_a_string(&other))),
+    };
     let several: Option<Vec<String>> = parse_at(&value(object, "cniVersions"), "cniVersions")?;
     let named: Vec<String> = match (single, several.unwrap_or_default()) {
         // Older than the key: 0.1.0.
@@ -270,10 +296,38 @@ fn versions_of(object: &RawObject) -> Result<Vec<Version>, Error> {
     known.sort();
     known.dedup();
     if known.is_empty() {
-        let details = format!("cniVersion {} has none of {}", named.join(", "), version::list(&Version::ALL));
+        let known = version::list(&Version::ALL);
+        let mut details = match &named[..] {
+            [one] => format!("cniVersion {one:?} is not one of {known}"),
+            several => format!("cniVersion and cniVersions have {}, and none of {known}", several.join(", ")),
+        };
+        if let Some(meant) = named.iter().find_map(|text| version::meant(text)) {
+            details = format!("{details}: write \"{meant}\"");
+        }
         return Err(Error::new(code::INCOMPATIBLE_VERSION, "incompatible CNI version", details));
     }
     Ok(known)
+}
+
+/// Says what follows from a version that nobody wrote, and which versions are passed over for a slip of the pen.
+fn warn_of_version(file: &Path, bytes: &[u8]) {
+    let Ok(object) = decode(bytes) else { return };
+    let single = value(&object, "cniVersion");
+    let named: Vec<Value> =
+        [single].into_iter().chain(value(&object, "cniVersions").as_array().cloned().unwrap_or_default()).collect();
+    let texts: Vec<&str> = named.iter().filter_map(Value::as_str).filter(|text| !text.is_empty()).collect();
+    let file = file.display();
+    if texts.is_empty() {
+        log::warn!(
+            "{file}: key \"cniVersion\" is missing, which means 0.1.0: there is no CHECK, no GC and no STATUS; \
+             write \"cniVersion\": \"1.0.0\""
+        );
+    }
+    for text in texts.into_iter().filter(|text| text.parse::<Version>().is_err()) {
+        if let Some(meant) = version::meant(text) {
+            log::warn!("{file}: cniVersion {text:?} is no version and is passed over: write \"{meant}\"");
+        }
+    }
 }
 
 /// A boolean key; the Go libcni takes the words as strings too, in any case.
@@ -298,25 +352,42 @@ pub(super) fn raw<T: serde::Serialize + ?Sized>(value: &T) -> Box<RawValue> {
 }
 
 fn warn_if_unreadable(candidate: &Candidate) {
-    if let Candidate::Unreadable(error) = candidate {
+    if let Candidate::Unreadable(_, error) = candidate {
         log::warn!("passed over: {error}");
     }
 }
 
+/// No file holds the network. A broken one that has its name in it is the network's, and its fault is the answer.
 fn not_found(directory: &Path, name: &str, seen: Vec<Candidate>) -> Error {
     let (mut names, mut unreadable) = (Vec::new(), Vec::new());
     for candidate in seen {
         match candidate {
             Candidate::Named(name) => names.push(name),
-            Candidate::Unreadable(error) => unreadable.push(error.details),
+            Candidate::Unreadable(file, error) if has_name(&file, name) => return error,
+            Candidate::Unreadable(_, error) => unreadable.push(error.details),
         }
     }
-    let there = if names.is_empty() { "no networks there".to_owned() } else { format!("there: {}", names.join(", ")) };
-    let mut details = format!("no network {name:?} in {} ({there})", directory.display());
+    let mut details = format!("no network {name:?} in {}", directory.display());
+    match (names.is_empty(), unreadable.is_empty()) {
+        (true, true) => details.push_str(", which holds no networks"),
+        (true, false) => {}
+        (false, _) => details = format!("{details}, which holds: {}", names.join(", ")),
+    }
     for error in unreadable {
-        details = format!("{details}; unreadable: {error}");
+        details = format!("{details}; a file can't be used: {error}");
     }
     Error::new(code::INVALID_CONFIG, "network not found", details)
+}
+
+/// Does a file that does not decode have the key `name` with that value somewhere?
+fn has_name(file: &Path, name: &str) -> bool {
+    let text = read(file).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let is_it = |after: &str| {
+        let value = after.trim_start().strip_prefix(':').map(str::trim_start);
+        value.is_some_and(|value| value.starts_with(&format!("{name:?}")))
+    };
+    text.match_indices("\"name\"").any(|(at, key)| is_it(&text[at + key.len()..]))
 }
 
 #[cfg(test)]

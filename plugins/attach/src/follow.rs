@@ -1,7 +1,7 @@
 //! The node map in a plugin's configuration, for the verbs and for `--sync`.
 
 use cluster::Network;
-use kernel::Kernel;
+use kernel::{Changes, Kernel};
 use libcni::plugin::Operator;
 use libcni::{Error, Request, code};
 use nodes::Keys;
@@ -47,18 +47,18 @@ pub fn limited(error: Error) -> Error {
 
 /// `--sync`: what an operator runs, or a systemd path unit, when the map changed.
 pub const fn operator<N: NodeKeys>() -> Operator {
-    let help = "bring this node to what the list's node map says now; no Pod is touched";
+    let help = "bring this node to what the list's node map says now, and restore what living Pods have lost";
     Operator { option: "--sync", help, run: sync_command::<N> }
 }
 
 /// Returns what it did, for people.
 fn sync_command<N: NodeKeys>(request: &Request) -> Result<String, Error> {
     let name = &request.config.name;
-    let Some(network) = network::<N>(request)? else {
-        return Err(Error::config("nodes", "missing", format!("network {name:?} has no node map to follow")));
-    };
     let kernel = Kernel::open().map_err(told)?;
-    let changes = network.sync(&kernel, true).map_err(of_cluster)?;
+    let changes = match network::<N>(request)? {
+        Some(network) => network.sync(&kernel, true).map_err(of_cluster)?,
+        None => Changes::default(),
+    };
     let restored = restore::what_is_lost(&kernel).map_err(told)?;
     let restored: String = restored.iter().map(|what| format!(", restored {what}")).collect();
     Ok(format!("network {name:?}: {} set, {} removed{restored}\n", changes.set, changes.removed))

@@ -9,12 +9,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use cluster::PROTOCOL;
 use ipnetwork::IpNetwork;
 use kernel::address::{Address, Others};
 use kernel::link::Up;
 use kernel::neighbor::Neighbor;
-use kernel::route::{self, Options, Route};
+use kernel::route::{self, Route};
 use kernel::sysctl::{Forwarding, Setting, Sysctls};
 use kernel::veth::Veth;
 use kernel::{At, Kernel, Mac, Plan};
@@ -23,8 +22,8 @@ use libcni::{CniResult, Error, IpConfig, Route as ResultRoute};
 use crate::error::told;
 use crate::keys;
 use crate::kinds::Owned;
+use crate::kinds::podroutes::PodRoutes;
 use crate::kinds::sourcecheck::SourceCheck;
-use crate::living::RouteToPod;
 use crate::pod::{ON_THE_LINK, is_on_the_link, options};
 use crate::wire::Wiring;
 
@@ -91,12 +90,19 @@ pub fn pair<C>(wiring: &Wiring<C>, mtu: Option<u32>) -> Veth {
     Veth { host: wiring.host.clone(), pod: wiring.pod.clone(), mtu, port: None, alias: String::new() }
 }
 
-/// What the Pod sends by IPv6 must come from its address; for IPv4, rp_filter sees to that.
-pub fn owned<C>(wiring: &Wiring<C>) -> Vec<Box<dyn Owned>> {
-    match wiring.has(false) {
-        true => vec![Box::new(SourceCheck { owner: wiring.label.owner })],
-        false => Vec::new(),
+/// The node's way to the Pod, with permanent neighbor entries if `mac` is theirs. And what the Pod sends by IPv6 must come
+/// from its address; for IPv4, rp_filter sees to that.
+pub fn owned<C>(wiring: &Wiring<C>, mac: Option<Mac>) -> Vec<Box<dyn Owned>> {
+    let owner = wiring.label.owner;
+    let addresses: Vec<IpAddr> = wiring.addresses.ips.iter().map(|ip| ip.address.ip()).collect();
+    let mut owned: Vec<Box<dyn Owned>> = Vec::new();
+    if !addresses.is_empty() {
+        owned.push(Box::new(PodRoutes { owner, addresses, mac }));
     }
+    if wiring.has(false) {
+        owned.push(Box::new(SourceCheck { owner }));
+    }
+    owned
 }
 
 /// Everything that the wire needs, in the order in which it depends on one another. The Pod's end goes up when both ends
@@ -107,10 +113,6 @@ pub fn plan<C>(wiring: &Wiring<C>, plan: &mut Plan) {
         plan.owned(address(ip, &pod.name));
     }
     plan.owned(Up { at: At::Pod, name: pod.name.clone() });
-    for ip in wiring.addresses.ips.iter().map(|ip| ip.address.ip()) {
-        plan.owned(Neighbor { at: At::Host, link: host.name.clone(), ip, mac: pod.mac });
-        plan.owned(RouteToPod(route_to(ip, &host.name)));
-    }
     for ip in [true, false].into_iter().filter(|ipv4| wiring.has(*ipv4)).map(next_hop) {
         plan.owned(Neighbor { at: At::Pod, link: pod.name.clone(), ip, mac: host.mac });
     }
@@ -170,18 +172,6 @@ fn address(ip: &IpConfig, link: &str) -> Address {
         detect_duplicates: false,
         prefix_route: true,
         neighbors: Others::Keep,
-    }
-}
-
-/// The node's route to an address of the Pod.
-pub fn route_to(ip: IpAddr, host: &str) -> Route {
-    Route {
-        at: At::Host,
-        link: host.to_owned(),
-        dst: ip.into(),
-        gateway: None,
-        on_link: false,
-        options: Options { protocol: Some(PROTOCOL), ..Options::default() },
     }
 }
 

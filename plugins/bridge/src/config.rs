@@ -101,6 +101,9 @@ impl Config {
         self.masquerade.validate()?;
         self.validate_vlans()?;
         let has_ipam = request.config.ipam_type().is_some();
+        if !has_ipam {
+            self.warn_of_keys_that_need_ipam();
+        }
         if self.disable_container_interface && has_ipam {
             return Err(Error::config(
                 "disableContainerInterface",
@@ -119,6 +122,22 @@ impl Config {
             return Err(Error::config("ipam.type", "missing", "which IPAM plugin? host-local, for example"));
         }
         self.wire.mac.requested(&request.invocation).map(drop)
+    }
+
+    /// The reference obeys such a configuration without a word, so that configurations are in use that have it.
+    fn warn_of_keys_that_need_ipam(&self) {
+        let keys = [
+            ("isGateway", self.is_gateway),
+            ("isDefaultGateway", self.is_default_gateway),
+            ("forceAddress", self.force_address),
+            ("ipMasq", self.masquerade.ip_masq),
+        ];
+        for (key, _) in keys.iter().filter(|(_, is_set)| *is_set) {
+            log::warn!(
+                "key {key:?} has no effect without an ipam section: neither the Pod nor the bridge gets an address; \
+                 add \"ipam\", or remove the key"
+            );
+        }
     }
 
     fn validate_vlans(&self) -> Result<(), Error> {

@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{At, Kernel, changed};
 use crate::link::{self, Link};
 use crate::mac::Mac;
-use crate::plan::{Made, Object};
+use crate::plan::{Changes, Made, Object};
 use crate::sysctl::{Setting, Sysctls};
 
 /// A VXLAN device on the node.
@@ -153,6 +153,7 @@ impl Vxlan {
         }
         if link.alias.is_empty() || link.mtu != self.mtu || !link.up {
             self.finish(kernel)?;
+            return Ok(Made::Changed(Changes { set: 1, removed: 0 }));
         }
         Ok(Made::Already)
     }

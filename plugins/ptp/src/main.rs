@@ -12,7 +12,6 @@ use std::process::ExitCode;
 
 use attach::keys::{self, NodeRouteKeys, WireKeys};
 use attach::kinds::Owned;
-use attach::living::RouteToPod;
 use attach::pod::{PodInterface, first_of_subnet};
 use attach::routed;
 use attach::wire::{WirePlugin, Wired, Wiring};
@@ -75,7 +74,7 @@ impl WirePlugin for PointToPoint {
     }
 
     fn owned(wiring: &Wiring<Config>) -> Vec<Box<dyn Owned>> {
-        routed::owned(wiring)
+        routed::owned(wiring, None)
     }
 
     fn plan(wiring: &Wiring<Config>, plan: &mut Plan) {
@@ -86,7 +85,6 @@ impl WirePlugin for PointToPoint {
         }
         plan.owned(Up { at: At::Pod, name: pod.clone() });
         for ip in &wiring.addresses.ips {
-            plan.owned(RouteToPod(routed::route_to(ip.address.ip(), host)));
             routes_to_subnet(ip, pod).into_iter().for_each(|route| drop(plan.owned(route)));
         }
         PodInterface { name: pod, detect_duplicates: false }.plan_routes(plan, &wiring.addresses);

@@ -53,7 +53,7 @@ impl WirePlugin for First {
     }
 
     fn owned(wiring: &Wiring<Config>) -> Vec<Box<dyn Owned>> {
-        routed::owned(wiring)
+        routed::owned(wiring, Some(wiring.pod.mac))
     }
 
     fn plan(wiring: &Wiring<Config>, plan: &mut Plan) {

@@ -194,7 +194,7 @@ fn again(w: &World) -> Step {
     let (pod, _) = w.attached()?;
     w.remove_netns(&pod)?;
     w.gc(&[])?;
-    w.sh(None, &format!("ip netns add {}", pod.netns_name()))?;
+    w.make_netns(pod.netns_name())?;
     let mut again = pod.second(&pod.ifname);
     let reply = w.add(&mut again)?;
     w.expect("gc.frees-for-add", reply.success(), "ADD succeeds", reply.summary());

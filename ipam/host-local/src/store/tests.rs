@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tempfile::TempDir;
 
+mod others;
+
 /// A data directory of its own, on disk: /tmp may be anything.
 struct Bench {
     files: TempDir,
@@ -26,7 +28,12 @@ impl Bench {
 
     /// A call in the boot that `boot` tells of.
     fn store_in(&self, boot: fn() -> u128) -> Store {
-        Store::locked(Directory::create(&self.files.path().join("net")).unwrap(), boot).unwrap()
+        self.store_of("net", boot)
+    }
+
+    /// A call for the network `name`.
+    fn store_of(&self, name: &str, boot: fn() -> u128) -> Store {
+        Store::locked(Directory::create(&self.files.path().join(name)).unwrap(), boot).unwrap()
     }
 
     fn content(&self, name: &str) -> Option<String> {

@@ -139,6 +139,23 @@ fn a_networks_attachments_are_listed_and_no_others() {
 }
 
 #[test]
+fn all_networks_attachments_are_listed_and_the_files_that_hold_none() {
+    let bare = r#"{"cniVersion":"0.4.0","ips":[]}"#;
+    let (_directory, cache) = cache(&[("net-abc-eth0", OF_GO), ("other-x-eth0", "garbage"), ("old-y-eth0", bare)]);
+    cache.put(&Cached { network: "net-2".into(), ..cached("bbb") }).unwrap();
+    let (found, unclear) = cache.all().unwrap();
+    let names: Vec<_> =
+        found.iter().map(|cached| (cached.network.as_str(), cached.parameters.id.to_string())).collect();
+    assert_eq!(names, [("net-2", "bbb/eth0".to_owned()), ("net", "abc/eth0".to_owned())]);
+    let unclear: Vec<_> = unclear.iter().map(ToString::to_string).collect();
+    assert!(
+        unclear.len() == 2 && unclear[0].contains("old-y-eth0") && unclear[1].contains("other-x-eth0"),
+        "{unclear:?}"
+    );
+    assert!(Cache::new("/nowhere/at/all").all().unwrap().0.is_empty());
+}
+
+#[test]
 fn a_file_that_may_be_the_networks_and_cannot_be_read_leaves_nothing_clear() {
     for text in ["", "{\"kind\":", r#"{"kind":"cniCacheV9"}"#, r#"{"ip4":{"ip":"10.0.0.7/24"}}"#] {
         let (_directory, cache) = cache(&[("net-x-eth0", text)]);

@@ -69,6 +69,10 @@ fn a_network_that_is_not_there_is_answered_with_those_that_are() {
     // Nor does the broken file stand in the way of a sound one after it.
     assert_eq!(types(&NetworkList::load(directory.path(), "two").unwrap()), ["b"]);
 
+    let empty = self::directory(&[("a-plugin.txt", "")]);
+    let error = NetworkList::load(empty.path(), "net").unwrap_err();
+    assert!(error.details.ends_with("which holds no networks"), "{error}");
+
     let error = NetworkList::load(&directory.path().join("nowhere"), "net").unwrap_err();
     assert!(error.details.contains("nowhere") && error.details.contains("does not exist"), "{error}");
 }
@@ -152,5 +156,48 @@ fn what_is_no_list_is_refused_by_key() {
         let error = parse(text).unwrap_err();
         assert_eq!(error.code, code::INVALID_CONFIG, "{text}");
         assert!(error.details.contains(key), "{key}: {error}");
+    }
+}
+
+#[test]
+fn a_broken_file_with_the_networks_name_in_it_is_the_answer() {
+    for (text, fault) in [
+        ("{\n  \"name\" :\"net\", // ours\n}", "JSON has no comments: remove the one at line 2 column 18"),
+        ("{\"name\": \"net\", \"plugins\": [{\"type\": \"a\"},]}", "a comma before ] at line 1 column 42"),
+        ("\u{feff}{\"name\":\"net\"}", "byte order mark of UTF-8 (EF BB BF)"),
+        ("{\"name\": \"net\"", "EOF"),
+    ] {
+        let directory =
+            directory(&[("10.conflist", text), ("20.conflist", "{]"), ("30.conf", r#"{"name":"two","type":"b"}"#)]);
+        let error = NetworkList::load(directory.path(), "net").unwrap_err();
+        assert_eq!(error.code, code::DECODING_FAILURE, "{error}");
+        assert!(error.details.contains("10.conflist: ") && error.details.contains(fault), "{error}");
+        assert!(!error.details.contains("20.conflist") && !error.details.contains("two"), "{error}");
+    }
+    // A name that only begins with it is another's.
+    let directory = directory(&[("10.conflist", "{\"name\": \"net-2\", }")]);
+    let error = NetworkList::load(directory.path(), "net").unwrap_err();
+    assert_eq!((error.code, error.msg.as_str()), (code::INVALID_CONFIG, "network not found"));
+    assert!(error.details.contains("10.conflist: a comma before }"), "{error}");
+}
+
+#[test]
+fn of_a_key_that_is_given_twice_plugins_get_the_last_value_once() {
+    let text = r#"{"name":"net","cniVersion":"0.4.0","cniVersion":"1.0.0","plugins":[
+        {"type":"a","mtu":1,"ipam":{"x":[{"subnet":1,"subnet":1.50}]},"mtu":1450}]}"#;
+    let directory = directory(&[("10.conflist", text)]);
+    let list = NetworkList::load(directory.path(), "net").unwrap();
+    assert_eq!(list.version, Version::V1_0_0);
+    let given = String::from_utf8(list.configurations_of("a").remove(0)).unwrap();
+    assert_eq!(given, r#"{"cniVersion":"1.0.0","ipam":{"x":[{"subnet":1.50}]},"mtu":1450,"name":"net","type":"a"}"#);
+}
+
+#[test]
+fn a_version_that_is_nearly_one_is_answered_with_that_one() {
+    for (version, meant) in
+        [("\"1.0\"", "write \"1.0.0\""), ("1.1", "write \"1.1.0\""), ("\"v0.4.0\"", "write \"0.4.0\"")]
+    {
+        let error = parse(&format!(r#"{{"name":"n","cniVersion":{version},"plugins":[{{"type":"a"}}]}}"#)).unwrap_err();
+        assert!(error.details.ends_with(meant), "{error}");
     }
 }

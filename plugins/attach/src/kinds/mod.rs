@@ -8,6 +8,7 @@
 
 pub mod addresscheck;
 pub mod masquerade;
+pub mod podroutes;
 pub mod sourcecheck;
 pub mod spoofcheck;
 
@@ -63,11 +64,12 @@ pub trait Kind: Debug + Sync {
 
 /// Every kind, in the order in which the parts of a label are written. The record comes last: it is removed after
 /// everything that it names.
-pub static KINDS: [&dyn Kind; 5] = [
+pub static KINDS: [&dyn Kind; 6] = [
     &spoofcheck::SpoofChecks,
     &sourcecheck::SourceChecks,
     &masquerade::Masquerades,
     &addresscheck::AddressChecks,
+    &podroutes::PodRouteKind,
     &Records,
 ];
 

@@ -1,6 +1,9 @@
 //! `install.sh`: what it puts where, what it refuses, and that nothing of another project is ever lost.
 //!
-//! Building is left out (a stand-in for cargo writes the programs): `.ci/run` builds and installs for real.
+//! `machine.rs` has what it says of the machine around it. Building is left out (a stand-in for cargo writes the programs):
+//! `.ci/run` builds and installs for real.
+
+mod machine;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{PermissionsExt, symlink};

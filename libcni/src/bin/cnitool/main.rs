@@ -2,28 +2,37 @@
 //!
 //! Arguments, environment, container IDs, output and exit status are those of the containernetworking project's tool of
 //! the same name, so that its documentation applies. What differs is written in `--help`: `gc` leaves living
-//! attachments alone, and things that may be left out have defaults.
+//! attachments alone, what another program added is found too, a status that nobody can tell is not called a good one,
+//! and things that may be left out have defaults.
 
-use std::ffi::OsString;
-use std::io::Write;
-use std::path::{Component, Path, PathBuf};
+mod attachment;
+mod environment;
+mod list;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use libcni::error::{Error, code};
 use libcni::runtime::{Cache, Cached, NetworkList, Parameters, Runtime};
-use libcni::{AttachmentId, Version, version};
-use serde_json::{Map, Value};
-use sha2::{Digest, Sha512};
+use libcni::{Version, version};
+
+use attachment::{Found, Named};
+use environment::{absolute, text, variable};
 
 const HELP: &str = "\
 Environment:
-  NETCONFPATH  where network configurations are  [default: /etc/cni/net.d]
-  CNI_PATH     where plugins are, separated by ':'  [default: /opt/cni/bin]
-  CNI_IFNAME   the interface inside the namespace  [default: eth0]
-  CNI_ARGS     generic arguments: KEY=VALUE;KEY=VALUE
-  CAP_ARGS     capability arguments, a JSON object: {\"mac\": \"0a:58:0a:16:00:05\"}
+  NETCONFPATH      where network configurations are  [default: /etc/cni/net.d]
+  CNI_PATH         where plugins are, separated by ':'  [default: /opt/cni/bin]
+  CNI_CONTAINERID  the container's ID  [default: made of the namespace's path]
+  CNI_IFNAME       the interface inside the namespace  [default: eth0]
+  CNI_ARGS         generic arguments: KEY=VALUE;KEY=VALUE
+  CAP_ARGS         capability arguments, a JSON object: {\"mac\": \"0a:58:0a:16:00:05\"}
 check and del take the last two from the cache, as add got them, unless they are set.
+
+What another program added (containerd, CRI-O, Podman): list shows it, if its cache is in --cache-dir.
+check and del find it by its namespace, or by --container-id, which needs no namespace.
 
 By hand:
   mkdir -p /etc/cni/net.d
@@ -38,7 +47,13 @@ By hand:
   cnitool del demo /run/netns/blue
   ip netns del blue
 
-Errors go to stderr, with exit status 1. An add that failed may have left something: del removes it.";
+Exit status:
+  0  done; a del of what is not there too, which says so on stderr
+  1  an error, which is on stderr; an add that failed may have left something: del removes it
+  4  status: unknown, for the network's version is older than 1.1.0 and has no STATUS";
+
+/// `status` of a network whose plugins can't be asked: what init scripts answer for an unknown status (LSB).
+const UNKNOWN: u8 = 4;
 
 /// Carries out a CNI network configuration, by hand, in a network namespace that exists already.
 #[derive(Parser)]
@@ -50,6 +65,9 @@ struct Cli {
     /// The interface inside the namespace; instead of CNI_IFNAME
     #[arg(short, long, global = true, value_name = "NAME")]
     ifname: Option<String>,
+    /// The container's ID; instead of CNI_CONTAINERID
+    #[arg(long, global = true, value_name = "ID")]
+    container_id: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
@@ -59,10 +77,18 @@ enum Command {
     /// Attach a namespace to a network; prints the result
     Add(Target),
     /// Is everything as add left it?
-    Check(Target),
+    Check(Added),
     /// Detach a namespace from a network; what is gone already is fine
-    Del(Target),
-    /// Could an add be served?
+    Del(Added),
+    /// The attachments in the cache, of all programs that use it
+    List {
+        /// Only those of this network
+        network: Option<String>,
+        /// As a JSON document
+        #[arg(long)]
+        json: bool,
+    },
+    /// Could an add be served? Exit status 4: unknown
     Status(Network),
     /// Remove what attachments left whose namespace is gone
     ///
@@ -88,6 +114,14 @@ struct Target {
 }
 
 #[derive(Args)]
+struct Added {
+    /// The network's name, as it stands in its configuration
+    network: String,
+    /// Path of the network namespace: /run/netns/NAME; may be left out beside a container's ID
+    netns: Option<PathBuf>,
+}
+
+#[derive(Args)]
 struct Network {
     /// The network's name, as it stands in its configuration
     network: String,
@@ -105,12 +139,27 @@ fn main() -> ExitCode {
         }
     };
     init_logging();
-    match cli.run().and_then(|output| print(&output)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("cnitool: {error}");
-            ExitCode::FAILURE
-        }
+    let done = cli.run().and_then(|outcome| match outcome {
+        Outcome::Done(output) => print(&output).map(|()| ExitCode::SUCCESS),
+        Outcome::Unknown => Ok(ExitCode::from(UNKNOWN)),
+    });
+    done.unwrap_or_else(|error| {
+        eprintln!("cnitool: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// How a command ended that did not fail.
+enum Outcome {
+    /// Done; what it prints.
+    Done(String),
+    /// It could not find out, and has said why.
+    Unknown,
+}
+
+impl From<()> for Outcome {
+    fn from((): ()) -> Self {
+        Outcome::Done(String::new())
     }
 }
 
@@ -127,25 +176,26 @@ fn print(output: &str) -> Result<(), Error> {
 }
 
 impl Cli {
-    fn run(&self) -> Result<String, Error> {
+    fn run(&self) -> Result<Outcome, Error> {
         match &self.command {
-            Command::Add(target) => self.add(target),
-            Command::Check(target) => self.check(target).map(|()| String::new()),
-            Command::Del(target) => self.del(target).map(|()| String::new()),
-            Command::Status(network) => self.status(network).map(|()| String::new()),
-            Command::Gc { network, all } => self.gc(network, *all).map(|()| String::new()),
-            Command::Version => Ok(format!(
+            Command::Add(target) => self.add(target).map(Outcome::Done),
+            Command::Check(added) => self.check(added).map(Outcome::from),
+            Command::Del(added) => self.del(added).map(Outcome::from),
+            Command::List { network, json } => self.list(network.as_deref(), *json).map(Outcome::Done),
+            Command::Status(network) => self.status(network),
+            Command::Gc { network, all } => self.gc(network, *all).map(Outcome::from),
+            Command::Version => Ok(Outcome::Done(format!(
                 "cnitool {}\nCNI spec versions: {}\n",
                 env!("CARGO_PKG_VERSION"),
                 version::list(&Version::ALL)
-            )),
+            ))),
         }
     }
 
     fn add(&self, target: &Target) -> Result<String, Error> {
         let runtime = self.runtime()?;
         let list = load(&runtime, &target.network)?;
-        let parameters = self.parameters(target, None)?;
+        let parameters = self.named(Some(&target.netns))?.to_be_added()?.parameters()?;
         require_present(&target.netns, &parameters)?;
         warn_of_unused(&list, &parameters);
         let result = runtime.add(&list, &parameters).map_err(|mut error| {
@@ -162,29 +212,66 @@ impl Cli {
         Ok(result.to_json_pretty(list.version)? + "\n")
     }
 
-    fn check(&self, target: &Target) -> Result<(), Error> {
+    fn check(&self, added: &Added) -> Result<(), Error> {
         let runtime = self.runtime()?;
-        let list = load(&runtime, &target.network)?;
-        let cached = runtime.cache.get(&list.name, &self.id(target)?)?;
-        runtime.check(&list, &self.parameters(target, cached.as_ref())?)
+        let list = load(&runtime, &added.network)?;
+        let found = self.named(added.netns.as_deref())?.find(&runtime.cache, &list.name)?;
+        if list.disable_check {
+            eprintln!("cnitool: network {:?} has disableCheck: nothing was checked", list.name);
+        }
+        runtime.check(&list, &found.parameters()?).map_err(|mut error| {
+            if found.cached.is_none() && error.code == code::CHECK_FAILED {
+                error.details.push_str("; cnitool list shows the attachments that are there");
+            }
+            error
+        })
     }
 
-    fn del(&self, target: &Target) -> Result<(), Error> {
+    fn del(&self, added: &Added) -> Result<(), Error> {
         let runtime = self.runtime()?;
-        // What can't be read of the cache does not keep a Pod from being removed.
-        let cached = runtime.cache.get(&target.network, &self.id(target)?).unwrap_or_else(|error| {
-            log::warn!("{error}");
-            None
-        });
-        let list = load(&runtime, &target.network).or_else(|error| remembered(&runtime, cached.as_ref(), error))?;
-        runtime.del(&list, &self.parameters(target, cached.as_ref())?)
+        let named = self.named(added.netns.as_deref())?;
+        let found = match named.find(&runtime.cache, &added.network) {
+            // What can't be read of the cache does not keep a Pod from being removed.
+            Err(error) if error.code != code::INVALID_ENVIRONMENT => {
+                log::warn!("{error}");
+                named.to_be_added()?
+            }
+            found => found?,
+        };
+        let list =
+            load(&runtime, &added.network).or_else(|error| remembered(&runtime, found.cached.as_ref(), error))?;
+        runtime.del(&list, &found.parameters()?)?;
+        if found.cached.is_none() {
+            say_not_found(&runtime, &list, &found);
+        }
+        Ok(())
     }
 
-    fn status(&self, network: &Network) -> Result<(), Error> {
+    fn list(&self, network: Option<&str>, json: bool) -> Result<String, Error> {
+        let cache = self.runtime()?.cache;
+        let (cached, unclear) = cache.all()?;
+        unclear.iter().for_each(|error| log::warn!("passed over: {error}"));
+        let wanted = cached.iter().filter(|cached| network.is_none_or(|name| cached.network == name));
+        let rows: Vec<list::Row> = wanted.map(list::Row::from).collect();
+        if json {
+            return Ok(list::json(&rows));
+        }
+        if rows.is_empty() {
+            let of = network.map(|name| format!(" to network {name:?}")).unwrap_or_default();
+            eprintln!("cnitool: no attachments{of} in {}", cache.results().display());
+            return Ok(String::new());
+        }
+        Ok(list::table(&rows, std::io::stdout().is_terminal()))
+    }
+
+    fn status(&self, network: &Network) -> Result<Outcome, Error> {
         let runtime = self.runtime()?;
         let list = load(&runtime, &network.network)?;
-        note_if_old(&list, "STATUS", "no plugin was asked");
-        runtime.status(&list)
+        if !list.version.has_gc_and_status() {
+            eprintln!("cnitool: the status of network {:?} is unknown: {}", list.name, too_old(&list, "STATUS"));
+            return Ok(Outcome::Unknown);
+        }
+        runtime.status(&list).map(Outcome::from)
     }
 
     fn gc(&self, network: &Network, all: bool) -> Result<(), Error> {
@@ -194,7 +281,10 @@ impl Cli {
             eprintln!("cnitool: network {:?} has disableGC: nothing was done", list.name);
             return Ok(());
         }
-        note_if_old(&list, "GC", "what no DEL removes stays");
+        if !list.version.has_gc_and_status() {
+            let why = too_old(&list, "GC");
+            eprintln!("cnitool: what no DEL removes stays in network {:?}: {why}", list.name);
+        }
         if all { runtime.gc(&list, &[]) } else { runtime.gc_by_namespace(&list) }
     }
 
@@ -205,26 +295,13 @@ impl Cli {
         Ok(Runtime { path, cache: Cache::new(absolute(&self.cache_dir)?) })
     }
 
-    /// Which attachment: the namespace's path tells the container.
-    fn id(&self, target: &Target) -> Result<AttachmentId, Error> {
-        let netns = absolute(&target.netns)?;
-        let digest = Sha512::digest(netns.as_os_str().as_encoded_bytes());
-        let hex: String = digest.iter().take(10).map(|byte| format!("{byte:02x}")).collect();
-        let ifname = match &self.ifname {
-            Some(name) => name.clone(),
-            None => text("CNI_IFNAME")?.unwrap_or_else(|| "eth0".to_owned()),
-        };
-        Ok(AttachmentId { container_id: format!("cnitool-{hex}"), ifname })
-    }
-
-    /// The attachment; arguments that are not in the environment are those of its ADD.
-    fn parameters(&self, target: &Target, cached: Option<&Cached>) -> Result<Parameters, Error> {
-        let added = cached.map(|cached| cached.parameters.clone()).unwrap_or_default();
-        Ok(Parameters {
-            id: self.id(target)?,
-            netns: Some(absolute(&target.netns)?),
-            args: text("CNI_ARGS")?.map_or(Ok(added.args), |text| generic_arguments(&text))?,
-            capability_args: text("CAP_ARGS")?.map_or(Ok(added.capability_args), |text| capability_arguments(&text))?,
+    /// What the command line and the environment say of an attachment.
+    fn named(&self, netns: Option<&Path>) -> Result<Named, Error> {
+        let or_variable = |given: &Option<String>, name| given.clone().map_or_else(|| text(name), |id| Ok(Some(id)));
+        Ok(Named {
+            container_id: or_variable(&self.container_id, "CNI_CONTAINERID")?,
+            ifname: or_variable(&self.ifname, "CNI_IFNAME")?.unwrap_or_else(|| "eth0".to_owned()),
+            netns: netns.map(absolute).transpose()?,
         })
     }
 }
@@ -257,10 +334,27 @@ fn warn_of_unused(list: &NetworkList, parameters: &Parameters) {
     }
 }
 
-fn note_if_old(list: &NetworkList, command: &str, so: &str) {
-    if !list.version.has_gc_and_status() {
-        let (name, version) = (&list.name, list.version);
-        eprintln!("cnitool: network {name:?} speaks {version}, and {command} came with 1.1.0: {so}");
+/// A DEL of what is not there succeeds (spec section 2). A person who named the wrong namespace should know it.
+fn say_not_found(runtime: &Runtime, list: &NetworkList, found: &Found) {
+    let place = found.netns.as_deref().map(|netns| format!(" in {}", netns.display())).unwrap_or_default();
+    eprintln!(
+        "cnitool: no attachment to network {:?} was found{place}: {} is not in the cache, {}. The plugins were asked to \
+         remove it all the same. cnitool list shows the attachments in the cache; --container-id and --ifname choose one, \
+         --cache-dir another cache",
+        list.name,
+        found.id,
+        runtime.cache.results().display()
+    );
+}
+
+/// Why a network has no `command`, and where its version comes from.
+fn too_old(list: &NetworkList, command: &str) -> String {
+    let version = list.version;
+    match list.versions.last() {
+        Some(newest) if *newest > version => {
+            format!("the newest version that all its plugins speak is {version}, and {command} came with 1.1.0")
+        }
+        _ => format!("its cniVersion is {version}, and {command} came with 1.1.0"),
     }
 }
 
@@ -279,83 +373,21 @@ fn require_present(given: &Path, parameters: &Parameters) -> Result<(), Error> {
     Err(Error::new(code::INVALID_ENVIRONMENT, "invalid argument", details))
 }
 
-/// A variable; an empty one counts as absent.
-#[expect(clippy::disallowed_methods, reason = "the command's own variables are in its help")]
-fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
-}
-
-fn text(name: &str) -> Result<Option<String>, Error> {
-    let Some(value) = variable(name) else { return Ok(None) };
-    value.into_string().map(Some).map_err(|value| invalid(name, format!("{value:?} is not UTF-8")))
-}
-
-fn generic_arguments(text: &str) -> Result<Vec<(String, String)>, Error> {
-    let pairs = text.split(';').filter(|pair| !pair.is_empty()).map(|pair| match pair.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(invalid("CNI_ARGS", format!("{pair:?} is not KEY=VALUE"))),
-    });
-    pairs.collect()
-}
-
-fn capability_arguments(text: &str) -> Result<Map<String, Value>, Error> {
-    serde_json::from_str(text).map_err(|error| invalid("CAP_ARGS", format!("not a JSON object: {error}")))
-}
-
-fn invalid(name: &str, why: String) -> Error {
-    Error::new(code::INVALID_ENVIRONMENT, "invalid environment", format!("{name}: {why}"))
-}
-
-/// `path` from the root, without `.`, `..` and doubled slashes: by its letters, as Go's `filepath.Abs` does it, for the
-/// container ID depends on them.
-fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    let joined = std::path::absolute(path).map_err(|error| Error::io(path.display(), error))?;
-    let mut clean = PathBuf::new();
-    for component in joined.components() {
-        match component {
-            Component::ParentDir => {
-                clean.pop();
-            }
-            Component::CurDir => {}
-            other => clean.push(other),
-        }
-    }
-    Ok(clean)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn container_ids_are_upstreams() {
-        let cli = Cli::parse_from(["cnitool", "add", "net", "/var/run/netns/testing"]);
-        let id = |netns: &str| cli.id(&Target { network: "net".into(), netns: netns.into() }).unwrap().container_id;
-        // printf /var/run/netns/testing | sha512sum | cut -c 1-20
-        assert_eq!(id("/var/run/netns/testing"), "cnitool-77383ca0a0715733ca6f");
-        assert_eq!(id("/var/run//other/../netns/./testing/"), "cnitool-77383ca0a0715733ca6f");
-        assert_eq!(cli.id(&Target { network: "net".into(), netns: "x".into() }).unwrap().ifname, "eth0");
-    }
-
-    #[test]
-    fn paths_are_cleaned_by_their_letters() {
-        assert_eq!(absolute(Path::new("/a/../../b//c/.")).unwrap(), Path::new("/b/c"));
-        assert_eq!(absolute(Path::new("x")).unwrap(), std::env::current_dir().unwrap().join("x"));
-        assert!(absolute(Path::new("")).is_err());
-    }
-
-    #[test]
-    fn arguments_are_pairs_and_capabilities_an_object() {
-        let pairs = generic_arguments("IP=10.0.0.2;A=b=c;").unwrap();
-        assert_eq!(pairs, [("IP".into(), "10.0.0.2".into()), ("A".into(), "b=c".into())]);
-        assert!(generic_arguments("nonsense").unwrap_err().details.contains("CNI_ARGS"));
-        assert!(capability_arguments("[1]").unwrap_err().details.contains("CAP_ARGS"));
-        assert_eq!(capability_arguments(r#"{"mac":"x"}"#).unwrap()["mac"], "x");
-    }
-
-    #[test]
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_names_an_attachment_has_defaults() {
+        let cli = Cli::parse_from(["cnitool", "check", "net", "--container-id", "abc"]);
+        let named = cli.named(Some(Path::new("/var/run//other/../netns/./testing/"))).unwrap();
+        assert_eq!((named.container_id.as_deref(), named.ifname.as_str()), (Some("abc"), "eth0"));
+        assert_eq!(named.netns.as_deref(), Some(Path::new("/var/run/netns/testing")));
     }
 }

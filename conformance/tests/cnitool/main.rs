@@ -1,5 +1,7 @@
 //! `cnitool` as people use it: in namespaces, with the reference plugins of Debian and with ours.
 
+mod attachments;
+
 use std::path::Path;
 
 use conformance::lab::{Netns, Node, REFERENCE_DIR, Reply, bin_dir};
@@ -52,15 +54,26 @@ impl Bench {
 
     /// cnitool with upstream's variables; a shell stands for the command line.
     fn run_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Reply {
-        let (directory, cache) = (self.node.file("net.d"), self.node.file("cache"));
-        let (tool, cache) = (self.node.file("run.sh"), cache.display());
-        let script =
-            format!("#!/bin/sh\nexec {}/cnitool --cache-dir {cache} {}\n", self.node.cni_path(), arguments.join(" "));
-        std::fs::write(&tool, script).unwrap();
-        make_executable(&tool);
+        let directory = self.node.file("net.d");
         let mut all = vec![("NETCONFPATH", directory.to_str().unwrap()), ("CNI_PATH", &self.plugins)];
         all.extend(variables);
-        self.node.execute(&tool, &all, b"")
+        self.node.execute(self.script(arguments), &all, b"")
+    }
+
+    /// Its exit status.
+    fn exit_status(&self, arguments: &[&str]) -> Option<i32> {
+        let mut command = std::process::Command::new(self.script(arguments));
+        command.env("NETCONFPATH", self.node.file("net.d")).env("CNI_PATH", &self.plugins);
+        self.node.netns.output(&mut command).status.code()
+    }
+
+    fn script(&self, arguments: &[&str]) -> std::path::PathBuf {
+        let (tool, cache) = (self.node.file("run.sh"), self.node.file("cache"));
+        let (tools, cache) = (self.node.cni_path(), cache.display());
+        let script = format!("#!/bin/sh\nexec {tools}/cnitool --cache-dir {cache} {}\n", arguments.join(" "));
+        std::fs::write(&tool, script).unwrap();
+        make_executable(&tool);
+        tool
     }
 
     /// Files of the cache, then addresses held.
@@ -210,11 +223,23 @@ fn of_two_files_with_one_network_the_first_counts_and_the_other_is_named() {
 #[test]
 fn status_and_version_answer() {
     let Some(bench) = Bench::new() else { return };
-    // Debian's plugins are older than STATUS: upstream succeeds then, and so does this, but says so.
+    // Debian's plugins are older than STATUS: upstream succeeds then, which a script takes for a good answer.
     for arguments in [&["status", "net"][..], &["status", "net", "/run/netns/any"]] {
         let reply = bench.run(arguments);
-        assert!(reply.success && reply.stderr.contains("no plugin was asked"), "{}", reply.stderr);
+        let why = "the status of network \"net\" is unknown: the newest version that all its plugins speak is 1.0.0";
+        assert!(!reply.success && reply.stdout.is_empty() && reply.stderr.contains(why), "{}", reply.stderr);
+        assert_eq!(bench.exit_status(arguments), Some(4));
     }
+    bench.configure(
+        "20-old.conflist",
+        &json!({"cniVersion": "0.4.0", "name": "old", "plugins": [{"type": "loopback"}]}),
+    );
+    let old = bench.run(&["status", "old"]);
+    assert!(old.stderr.contains("is unknown: its cniVersion is 0.4.0, and STATUS came with 1.1.0"), "{}", old.stderr);
+    assert_eq!(bench.exit_status(&["status", "old"]), Some(4));
+    // What fails for certain has the status of an error.
+    assert_eq!(bench.exit_status(&["status", "none"]), Some(1));
+    assert!(bench.run(&["--help"]).stdout.contains("4  status: unknown"));
     let version = bench.run(&["version"]);
     assert!(version.success && version.stdout.starts_with("cnitool "), "{}", version.stdout);
     assert!(version.stdout.contains("0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0"), "{}", version.stdout);
@@ -246,4 +271,56 @@ fn plugins_that_speak_1_1_0_are_asked_for_gc_and_status() {
     assert!(living.pings("10.22.0.1"));
     assert!(bench.run(&["status", "net"]).success);
     bench.run(&["check", "net", &path(&living)]).ok();
+}
+
+#[test]
+fn a_configuration_with_a_slip_in_it_is_told_by_file_line_and_key() {
+    let bench = Bench::ours();
+    let file = bench.node.file("net.d/10-net.conflist");
+    let good = std::fs::read_to_string(&file).unwrap();
+    for (text, part) in [
+        (
+            good.replacen('{', "{ // Pods\n", 1),
+            "10-net.conflist: JSON has no comments: remove the one at line 1 column 3",
+        ),
+        (good.replace("]}", ",]}"), "10-net.conflist: a comma before ] at line 1 column"),
+        (format!("\u{feff}{good}"), "10-net.conflist: the text begins with a byte order mark of UTF-8 (EF BB BF)"),
+        (
+            good.replace(r#""cniVersion":"1.0.0","cniVersions":["0.4.0","1.0.0","1.1.0"]"#, r#""cniVersion":"1.0""#),
+            "write \"1.0.0\"",
+        ),
+    ] {
+        assert_ne!(text, good);
+        std::fs::write(&file, text).unwrap();
+        let reply = bench.run(&["status", "net"]);
+        assert!(!reply.success && reply.stderr.contains(part), "{part}: {}", reply.stderr);
+        assert!(!reply.stderr.contains("no networks"), "{}", reply.stderr);
+    }
+
+    let twice = good.replace(r#""bridge":"br0""#, r#""bridge":"no/name","bridge":"br0""#);
+    std::fs::write(&file, twice.replace(r#""subnet":"10.22.0.0/24""#, r#""subnet":"x","subnet":"10.22.0.0/24""#))
+        .unwrap();
+    let pod = Netns::new("pod");
+    let added = bench.run(&["add", "net", &path(&pod)]);
+    for key in ["plugins[0].bridge", "plugins[0].ipam.subnet"] {
+        let told = format!("10-net.conflist: key {key:?} is given more than once: the last one counts");
+        assert!(added.success && added.stderr.contains(&told), "{key}: {}", added.stderr);
+    }
+    assert_eq!(added.stderr.lines().count(), 2, "each once: {}", added.stderr);
+    bench.run(&["check", "net", &path(&pod)]).ok();
+
+    bench.configure("20-old.conflist", &json!({"name": "old", "plugins": [{"type": "loopback"}]}));
+    let old = bench.run(&["status", "old"]);
+    assert!(old.stderr.contains("20-old.conflist: key \"cniVersion\" is missing, which means 0.1.0"), "{}", old.stderr);
+}
+
+#[test]
+fn a_check_that_the_list_switches_off_says_that_nothing_was_checked() {
+    let bench = Bench::ours();
+    bench.configure(
+        "20-off.conflist",
+        &json!({"cniVersion": "1.0.0", "name": "off", "disableCheck": true, "plugins": [{"type": "loopback"}]}),
+    );
+    let reply = bench.run(&["check", "off", "/run/netns/any"]);
+    assert!(reply.success && reply.stderr.contains("has disableCheck: nothing was checked"), "{reply:?}");
 }

@@ -1,0 +1,156 @@
+//! The node's way to a routed Pod: a route to each of its addresses, and where the wire needs no neighbor discovery a
+//! permanent neighbor entry.
+//!
+//! They go with the wire, so there is nothing to sweep. But they can be lost while the Pod lives (`ip route flush`, the
+//! node's end of the pair set down and up), and then nothing else brings them back: GC and `--sync` do, by the labels of
+//! living Pods.
+//!
+//! Its part of the label: `routes=0a:58:0a:16:00:05,10.22.0.5`, the Pod's hardware address if there are neighbor entries,
+//! and the addresses that are not in the part of masquerade.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use cluster::PROTOCOL;
+use ipnetwork::IpNetwork;
+use kernel::neighbor::{self, Neighbor};
+use kernel::route::{self, Options, Route};
+use kernel::{At, Kernel, Mac, Made, Object, Result, link};
+
+use crate::kinds::{Kind, Owned, masquerade};
+use crate::label::Label;
+use crate::living::RouteToPod;
+use crate::owner::Owner;
+
+/// The node's way to one Pod. Owned by its attachment.
+#[derive(Clone, Debug)]
+pub struct PodRoutes {
+    /// The attachment.
+    pub owner: Owner,
+    /// The Pod's addresses.
+    pub addresses: Vec<IpAddr>,
+    /// The Pod's hardware address, if its neighbor entries are permanent.
+    pub mac: Option<Mac>,
+}
+
+impl Object for PodRoutes {
+    fn ensure(&self, kernel: &Kernel) -> Result<Made> {
+        self.neighbors().try_for_each(|neighbor| neighbor.ensure(kernel).map(drop))?;
+        self.routes().try_for_each(|route| route.ensure(kernel).map(drop))?;
+        Ok(Made::New)
+    }
+
+    fn check(&self, kernel: &Kernel) -> Result<()> {
+        self.neighbors().try_for_each(|neighbor| neighbor.check(kernel))?;
+        self.routes().try_for_each(|route| route.check(kernel))
+    }
+
+    /// While the wire is being undone; otherwise they go with it.
+    fn remove(&self, kernel: &Kernel) -> Result<()> {
+        self.routes().try_for_each(|route| route.remove(kernel))
+    }
+}
+
+impl Owned for PodRoutes {
+    fn say(&self, label: &mut Label) {
+        let written = masquerade::addresses_in(label);
+        let more = self.addresses.iter().filter(|address| !written.iter().any(|it| it.ip() == **address));
+        let items: Vec<String> = self.mac.iter().map(Mac::to_string).chain(more.map(IpAddr::to_string)).collect();
+        label.set(PART, items.join(","));
+    }
+}
+
+impl PodRoutes {
+    fn of(label: &Label) -> Option<Self> {
+        let list = label.part(PART)?;
+        let mut addresses: Vec<IpAddr> = masquerade::addresses_in(label).iter().map(|it| it.ip()).collect();
+        addresses.extend(list.split(',').filter_map(|item| item.parse::<IpAddr>().ok()));
+        let mac = list.split(',').find_map(|item| item.parse().ok());
+        Some(PodRoutes { owner: label.owner, addresses, mac })
+    }
+
+    fn routes(&self) -> impl Iterator<Item = RouteToPod> + '_ {
+        let route = |ip: &IpAddr| Route {
+            at: At::Host,
+            link: self.owner.host_end(),
+            dst: (*ip).into(),
+            gateway: None,
+            on_link: false,
+            options: Options { protocol: Some(PROTOCOL), ..Options::default() },
+        };
+        self.addresses.iter().map(move |ip| RouteToPod(route(ip)))
+    }
+
+    fn neighbors(&self) -> impl Iterator<Item = Neighbor> + '_ {
+        let neighbor = |ip: &IpAddr, mac| Neighbor { at: At::Host, link: self.owner.host_end(), ip: *ip, mac };
+        self.addresses.iter().filter_map(move |ip| Some(neighbor(ip, self.mac?)))
+    }
+}
+
+/// The name of its part of the label.
+const PART: &str = "routes";
+
+/// The node's ways to Pods, among the kinds of objects that attachments own.
+#[derive(Debug)]
+pub struct PodRouteKind;
+
+impl Kind for PodRouteKind {
+    fn name(&self) -> &'static str {
+        "routes"
+    }
+
+    fn part(&self) -> &'static str {
+        PART
+    }
+
+    fn read(&self, label: &Label) -> Option<Box<dyn Owned>> {
+        PodRoutes::of(label).map(|routes| Box::new(routes) as Box<dyn Owned>)
+    }
+
+    fn sweep(&self, _kernel: &Kernel, _is_gone: &dyn Fn(Owner) -> bool) -> Result<()> {
+        Ok(())
+    }
+
+    fn goes_with_the_wire(&self) -> bool {
+        true
+    }
+
+    fn restore_lost(&self, kernel: &Kernel, living: &[Label]) -> Result<usize> {
+        let all: Vec<PodRoutes> = living.iter().filter_map(PodRoutes::of).collect();
+        if all.is_empty() {
+            return Ok(0);
+        }
+        let present = Present::gather(kernel)?;
+        let lost: Vec<_> = all.iter().filter(|routes| !present.has(routes)).collect();
+        lost.iter().try_for_each(|routes| routes.ensure(kernel).map(drop))?;
+        Ok(lost.len())
+    }
+}
+
+/// The node's routes and permanent neighbor entries, listed once for all Pods.
+struct Present {
+    links: Vec<(String, u32)>,
+    routes: HashSet<(IpNetwork, u32)>,
+    neighbors: HashSet<(IpAddr, u32, Mac)>,
+}
+
+impl Present {
+    fn gather(kernel: &Kernel) -> Result<Self> {
+        let links = link::all(kernel, At::Host)?.into_iter().map(|link| (link.name, link.index)).collect();
+        let mut routes = HashSet::new();
+        for ipv4 in [true, false] {
+            let there = route::dump(kernel, At::Host, ipv4, None, Some(PROTOCOL))?;
+            routes.extend(there.iter().filter_map(|it| Some((route::destination(it)?, route::next_hop(it).1?))));
+        }
+        Ok(Present { links, routes, neighbors: neighbor::permanent(kernel, At::Host)? })
+    }
+
+    fn has(&self, routes: &PodRoutes) -> bool {
+        let name = routes.owner.host_end();
+        let Some((_, link)) = self.links.iter().find(|(other, _)| *other == name) else { return true };
+        routes.addresses.iter().all(|ip| {
+            let is_known = routes.mac.is_none_or(|mac| self.neighbors.contains(&(*ip, *link, mac)));
+            is_known && self.routes.contains(&((*ip).into(), *link))
+        })
+    }
+}
