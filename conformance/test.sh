@@ -47,6 +47,7 @@ needs=(
 
 # What single tests execute, which are skipped where it can't be had.
 wants=(
+    jq:jq
     go:golang-go
     /usr/share/gocode/src/github.com/containernetworking/cni/libcni:golang-github-appc-cni-dev
 )

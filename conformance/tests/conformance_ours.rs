@@ -1,5 +1,5 @@
 //! podwire's plugins in the suite: alone and chained onto each other, every must and every should is kept, but for what
-//! is recorded (README.md says why). In a chain with Debian's plugins, what those break by themselves is recorded, and
+//! is recorded (docs/src/conformance/results.md says why). In a chain with Debian's plugins, what those break by themselves is recorded, and
 //! nothing else is broken.
 
 mod suite;

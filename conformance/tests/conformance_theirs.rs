@@ -1,6 +1,6 @@
 //! Debian's reference plugins (package containernetworking-plugins) in the suite: what is recorded still holds.
 //!
-//! Each recorded difference was looked into by hand: README.md says what it is. The record is of version 1.1.1 of the
+//! Each recorded difference was looked into by hand: docs/src/conformance/results.md says what it is. The record is of version 1.1.1 of the
 //! plugins; another version is not judged.
 
 mod suite;

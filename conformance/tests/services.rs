@@ -222,7 +222,7 @@ wirings! {
 }
 
 /// What a Pod asks of a back end beside it, and of itself, is told apart by bridge-nf-call-iptables and hairpinMode. This is
-/// what the README says of them.
+/// what the book says of them.
 #[test]
 fn on_a_bridge_a_back_end_beside_the_client_needs_bridge_nf_and_one_that_asks_itself_then_hairpin_mode() {
     for (hairpin, calls, beside, itself) in [(true, 0, false, true), (true, 1, true, true), (false, 1, true, false)] {

@@ -4,7 +4,7 @@
 //! uses, and plugins lie in `/opt/cni/bin`. A crate apart from the suite, which needs none of what talks to containerd.
 #![warn(missing_docs)]
 
+pub mod book;
 pub mod containerd;
 pub mod cri;
 pub mod machine;
-pub mod readme;

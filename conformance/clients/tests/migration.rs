@@ -117,7 +117,7 @@ fn the_references_masquerade_in_nftables_goes_with_its_pod_and_only_with_it() {
 }
 
 #[test]
-fn what_legacy_iptables_holds_goes_by_the_command_in_the_readme() {
+fn what_legacy_iptables_holds_goes_by_the_command_in_the_book() {
     let machine = Machine::bare("legacy");
     if machine.try_sh("iptables-legacy -t nat -S").is_err() {
         eprintln!("skipped: no legacy iptables here");
@@ -132,7 +132,7 @@ fn what_legacy_iptables_holds_goes_by_the_command_in_the_readme() {
     machine.del("pods", "one");
     let rules = |machine: &Machine| machine.sh("iptables-legacy-save -t nat; ip6tables-legacy-save -t nat");
     assert_eq!(rules(&machine).matches(":CNI-").count(), 2, "out of reach: {}", rules(&machine));
-    machine.sh(&clients::readme::block("legacy-save"));
+    machine.sh(&clients::book::block("docs/src/moving/reference-plugins.md", "legacy-save"));
     let left = rules(&machine);
     assert!(!left.contains("CNI-") && left.contains("203.0.113.0/24"), "{left}");
 }

@@ -1,5 +1,5 @@
 //! What a person sees when it goes wrong: the error as containerd (or cnitool) prints it says what is wrong and what to do.
-//! The README has the list.
+//! The book has the list: docs/src/troubleshooting.md.
 
 use clients::containerd::Containerd;
 use clients::cri::PodConfig;
@@ -22,13 +22,14 @@ fn refused(machine: &Machine, pod: &str) -> String {
     machine.cnitool("", "add", "pods", pod).expect_err("ADD should have failed")
 }
 
-/// The error has these words, and the README tells of the longest of them.
+/// The error has these words, and the book tells of the longest of them.
 #[track_caller]
 fn says(error: &str, words: &[&str]) {
     println!("{error}");
     words.iter().for_each(|word| assert!(error.contains(word), "no {word:?} in: {error}"));
     let telling = words.iter().max_by_key(|word| word.len()).expect("words");
-    assert!(clients::readme::README.contains(telling), "README.md, \"When it goes wrong\", does not have: {telling}");
+    let page = "docs/src/troubleshooting.md";
+    assert!(clients::book::read(page).contains(telling), "{page} does not have: {telling}");
 }
 
 /// Runs a Pod through CRI; the error, in containerd's words.
