@@ -140,8 +140,7 @@ fn configurations_of_the_reference_mean_the_same() {
     let network = network(&node, json!({"ipMasq": true, "ipMasqBackend": "iptables"}));
     let pod = Pod::new("pod");
     let reply = network.call("ADD", &pod);
-    reply.ok();
-    assert!(reply.stderr.contains("ipMasqBackend"), "{}", reply.stderr);
+    assert!(reply.success && reply.stderr.contains("ipMasqBackend"), "{} {}", reply.stdout, reply.stderr);
     assert!(node.netns.sh("nft list ruleset").contains("10.33.0.2"));
 }
 

@@ -127,10 +127,16 @@ impl MasqueradeKeys {
             None | Some("" | "nftables") => Ok(()),
             // Configurations that were written for the reference plugins have it: the effect is the same.
             Some("iptables") => {
-                log::warn!("key \"ipMasqBackend\" is \"iptables\", but podwire masquerades with nftables: remove the key");
+                log::warn!(
+                    "key \"ipMasqBackend\" is \"iptables\", but podwire masquerades with nftables: remove the key"
+                );
                 Ok(())
             }
-            Some(other) => Err(Error::config("ipMasqBackend", format!("{other:?}"), "either \"nftables\" or \"iptables\", and podwire uses nftables for both")),
+            Some(other) => Err(Error::config(
+                "ipMasqBackend",
+                format!("{other:?}"),
+                "either \"nftables\" or \"iptables\", and podwire uses nftables for both",
+            )),
         }
     }
 }

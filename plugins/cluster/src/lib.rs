@@ -1,12 +1,12 @@
 //! A node map becomes routes, tunnels and neighbors in the kernel.
 //!
-//! [`reconcile`] brings this node to what a map says, and [`check`] looks whether it is there: whoever has a map calls
-//! them. A plugin has the map in its configuration and no daemon that watches it, so it goes through [`Network`]: ADD calls
+//! [`reconcile`] brings this node to what a map says, and [`check`] looks whether it is there: a caller that has a map
+//! calls them. A plugin has the map in its configuration and no daemon that watches it, so it goes through [`Network`]: ADD calls
 //! [`Network::follow`], which reconciles only if the map, the configuration or the kernel changed since the last time. It
 //! knows that from a digest that a witness in the kernel holds ([`witness`]): two questions to the kernel, whatever the
 //! number of nodes, and the map is not even parsed. GC and `--sync` look at everything.
 //!
-//! Whoever changes something holds the network's lock ([`lock`]).
+//! A process that changes something holds the network's lock (`lock.rs`).
 //!
 //! * `declaration.rs`: what should exist, as a plan, from the map and the node's links and addresses (`facts.rs`).
 //! * `peers.rs`, `devices.rs`, `inside.rs`, `witness.rs`: the objects of that plan that only a cluster has.

@@ -23,6 +23,7 @@ fn on_a_node(test: impl FnOnce(&Kernel) + Send + 'static) {
 }
 
 /// A child is in the namespace of the thread that starts it.
+#[expect(clippy::disallowed_methods, reason = "a test asks the kernel with ip and nft")]
 fn sh(script: &str) -> String {
     let output = Command::new("sh").args(["-ec", script]).output().unwrap();
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));

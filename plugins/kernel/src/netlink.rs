@@ -104,13 +104,7 @@ impl<T: Message> Socket<T> {
     }
 
     /// Asks for one object with more `flags`, read by `read` from its kind and what is behind its header.
-    pub fn get_as<R>(
-        &self,
-        message: T,
-        flags: u16,
-        read: &Reader<R>,
-        doing: &dyn Fn() -> String,
-    ) -> Result<Option<R>> {
+    pub fn get_as<R>(&self, message: T, flags: u16, read: &Reader<R>, doing: &dyn Fn() -> String) -> Result<Option<R>> {
         let mut objects = Vec::new();
         match self.ask(&message, NLM_F_ACK | flags, &mut |kind, bytes| read(kind, bytes, &mut objects)) {
             Ok(()) => Ok(objects.pop()),

@@ -25,9 +25,9 @@ use netlink_packet_netfilter::nftables::{
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily};
 use nix::errno::Errno;
 
+pub use self::base::{Hooked, Policy, base_chains};
 use self::dump::Dumped;
 use self::expression::verdict;
-pub use self::base::{Hooked, Policy, base_chains};
 pub use self::expression::{
     ACCEPT, DROP, Expression, end, equals, in_the_set, is_source_routed_back, masked, meta, payload, simple,
     verdict_map,

@@ -136,12 +136,12 @@ fn base_chains_of_every_family_are_made_and_listed() {
     for _ in 0..2 {
         lab.commit(Table { family: IPv4, name: "n" }, nat).unwrap();
     }
-    text += "table ip n { chain nat { type nat hook postrouting priority 100; } }\n";
+    text += "table ip n { chain nat { type nat hook postrouting priority 100; }; }\n";
     let netdev = Table { family: NetDev, name: "t" };
     let device =
         lab.commit(netdev, |it| it.base_chain("in", hooked(Other(0), "filter", 5), Policy::Accept, Some("n0")));
     match &device {
-        Ok(()) => text += "table netdev t { chain in { type filter hook ingress device n0 priority 5; } }\n",
+        Ok(()) => text += "table netdev t { chain in { type filter hook ingress device n0 priority 5; }; }\n",
         Err(error) => eprintln!("skipped: family netdev: {error}"),
     }
     lab.is_listed_as(&text);

@@ -85,7 +85,9 @@ impl WirePlugin for PointToPoint {
         }
         plan.owned(Up { at: At::Pod, name: pod.clone() });
         for ip in &wiring.addresses.ips {
-            routes_to_subnet(ip, pod).into_iter().for_each(|route| drop(plan.owned(route)));
+            for route in routes_to_subnet(ip, pod) {
+                plan.owned(route);
+            }
         }
         PodInterface { name: pod, detect_duplicates: false }.plan_routes(plan, &wiring.addresses);
     }

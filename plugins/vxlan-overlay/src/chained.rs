@@ -68,7 +68,9 @@ fn plan_masquerade(facts: &Facts<Config>, plan: &mut Plan, masquerade: Masquerad
         let mut label: Label = label;
         masquerade.say(&mut label);
         let (alias, record) = label.alias();
-        record.into_iter().for_each(|record| drop(plan.owned(record)));
+        if let Some(record) = record {
+            plan.owned(record);
+        }
         plan.owned(Alias { link: facts.host.name.clone(), before: Some(facts.host.alias.clone()), alias }).unchecked();
     }
     plan.owned(masquerade::Replaced(masquerade));
