@@ -207,11 +207,11 @@ fn the_map_that_the_kubernetes_page_makes_is_followed() {
     let script = block(page, "kubectl get nodes") + &block(page, "mv /etc/cni/nodes.json.new");
     machine.sh(&format!("chmod +x /run/bin/kubectl; cd /etc/cni\n{script}"));
     configure(&machine, &block(page, "routed-veth"));
-    assert_eq!(machine.sh(&block(page, "cnitool status")), "");
-    machine.add("podwire", "blue");
+    machine.sh(&block(page, "--sync"));
     let routes = machine.sh("ip route show proto 112; ip -6 route show proto 112");
     assert!(routes.contains("10.244.1.0/24 via 10.240.0.5"), "{routes}");
     assert!(routes.contains("fd00:244:0:1::/64 via fd00:240::5"), "{routes}");
+    machine.add("podwire", "blue");
     machine.del("podwire", "blue");
 }
 
