@@ -195,3 +195,20 @@ fn ipam_is_needed_and_wrong_keys_are_named() {
     refused(json!({"args": {"cni": {"mac": "01:00:00:00:00:01"}}}), "args.cni.mac");
     common::held_nothing(&network(&node, json!({})));
 }
+
+#[test]
+fn check_names_everything_that_is_wrong_at_once() {
+    let node = Node::new("node");
+    let network = network(&node, json!({"ipMasq": true}));
+    let pod = Pod::new("pod");
+    let result = network.add(&pod);
+    pod.netns().sh("ip addr del fd00:33::2/64 dev eth0; ip route del default");
+    node.netns.sh("ip route del 10.33.0.2; nft flush ruleset");
+    let reply = network.check(&pod, &result);
+    assert_eq!(reply.code(), 102, "{}", reply.stdout);
+    for fault in
+        ["fd00:33::2/64 is missing", "route to 0.0.0.0/0", "route to 10.33.0.2/32", "masquerade:", "source check:"]
+    {
+        assert!(reply.details().contains(fault), "{fault}: {}", reply.stdout);
+    }
+}

@@ -207,3 +207,30 @@ fn a_previous_result_is_kept_in_front_of_ours() {
     assert_eq!(result["interfaces"].as_array().unwrap().len(), 4);
     assert_eq!((&result["ips"][0]["address"], &result["ips"][1]["interface"]), (&json!("127.0.0.1/8"), &json!(3)));
 }
+
+#[test]
+fn without_ipam_the_pods_settings_are_the_kernels() {
+    let node = node();
+    let network = Network::new(&node, "bridge", json!({}), Value::Null);
+    let pod = Pod::new("pod");
+    network.add(&pod);
+    // A router of the LAN may give the Pod its addresses, and duplicates of those are looked for.
+    for key in ["net.ipv6.conf.eth0.accept_ra", "net.ipv6.conf.eth0.accept_dad", "net.ipv4.conf.eth0.arp_notify"] {
+        let default = pod.netns().sh(&format!("sysctl -n {}", key.replace("eth0", "default")));
+        assert_eq!(pod.netns().sh(&format!("sysctl -n {key}")), default, "{key}");
+    }
+}
+
+#[test]
+fn a_bridge_that_has_no_port_left_is_named() {
+    let node = node();
+    let ports: String = (0..1023).map(|n| format!("link add p{n} master cni0 type veth peer name q{n}\n")).collect();
+    let batch = node.file("ports");
+    std::fs::write(&batch, ports).unwrap();
+    node.netns.sh(&format!("ip link add cni0 type bridge; ip -batch {}", batch.display()));
+    let network = network(&node, json!({}));
+    let reply = network.call("ADD", &Pod::new("pod"));
+    assert_eq!(reply.code(), 11, "{}", reply.stdout);
+    assert!(reply.details().contains("\"cni0\" has 1023 ports"), "{}", reply.stdout);
+    held_nothing(&network);
+}

@@ -2,7 +2,7 @@
 //!
 //! A plugin is its configuration and its plan. Everything else is here, once for all plugins:
 //!
-//! * `wire.rs` and `chain.rs`: the drivers, for plugins that wire a Pod and for those that adjust a wire. `undo.rs`,
+//! * `wire.rs` (with `wiring.rs`) and `chain.rs`: the drivers, for plugins that wire a Pod and for those that adjust a wire. `undo.rs`,
 //!   `ipam.rs`, `check.rs`, `status.rs` and `removal.rs` are parts of them.
 //! * `owner.rs`, `label.rs`, `record.rs`: how the kernel knows what belongs to which attachment.
 //! * `kinds/`: the registry of what an attachment can own beside its wire; `veth.rs`: the wire itself; `restore.rs`: what is
@@ -36,6 +36,7 @@ pub mod status;
 pub mod undo;
 pub mod veth;
 pub mod wire;
+pub mod wiring;
 
 pub use error::told;
 pub use label::Label;

@@ -3,31 +3,32 @@
 //! A plugin declares what should exist ([`WirePlugin`]); the driver does the rest. ADD refuses a second ADD of the same
 //! attachment, follows the node map, starts IPAM and meanwhile makes what needs no address, makes the rest when IPAM has
 //! answered, and reports what there is then; one [`Undo`] takes everything back if a step fails. CHECK builds the same plan
-//! from `prevResult` and looks at each object. DEL and GC go by names and labels (`removal.rs`).
+//! from `prevResult` and looks at each object. DEL and GC go by names and labels (`removal.rs`). `wiring.rs` has the facts that
+//! a plugin's plan is made of.
 
 use std::marker::PhantomData;
 
-use cluster::{Followed, Network};
-use ipnetwork::IpNetwork;
+use cluster::Network;
 use kernel::link::Alias;
-use kernel::veth::{End, Veth};
-use kernel::{At, Kernel, Mac, Plan, link};
+use kernel::veth::Veth;
+use kernel::{At, Kernel, Mac, Plan};
 use libcni::plugin::Operator;
 use libcni::{
     About, Attachment, AttachmentId, CniResult, Command, Configuration, Error, Interface, IpConfig, Kind, Plugin,
     Request,
 };
 
-use crate::check::{self, Expected};
+use crate::check;
 use crate::error::{check_failed, of_cluster, told};
 use crate::follow;
 use crate::ipam::{self, Ipam};
 use crate::keys::{NodeKeys, WireKeys};
 use crate::kinds::Owned;
-use crate::kinds::masquerade::{self, Masquerade};
+use crate::kinds::masquerade::Masquerade;
 use crate::label::Label;
 use crate::undo::Undo;
 use crate::veth::{Pair, Wire};
+pub use crate::wiring::Wiring;
 use crate::{names, removal, status};
 
 /// A plugin that wires a Pod: its configuration and its plan.
@@ -136,37 +137,6 @@ impl<P: WirePlugin> Plugin for Wired<P> {
     }
 }
 
-/// Everything that is known about one attachment.
-#[derive(Debug)]
-pub struct Wiring<'a, C> {
-    /// The plugin's configuration.
-    pub config: &'a C,
-    /// The end of the pair on the node.
-    pub host: End,
-    /// The end in the Pod.
-    pub pod: End,
-    /// The MTU that fits the overlay, in bytes; none without one.
-    pub overlay_mtu: Option<u32>,
-    /// Addresses, routes and name resolution as the Pod gets them; empty until IPAM has answered.
-    pub addresses: CniResult,
-    /// Did podwire make this Pod's wire? Another implementation may have, before the plugins were replaced: then there are
-    /// no labels and rules of ours to check.
-    pub is_ours: bool,
-    /// The attachment's label so far: its owner and its words.
-    pub label: Label,
-    /// The Pod's addresses with the subnets that they are not masqueraded towards.
-    subnets: Vec<IpNetwork>,
-    followed: Followed,
-    sandbox: String,
-}
-
-impl<C> Wiring<'_, C> {
-    /// Does the Pod have an address of that family?
-    pub fn has(&self, ipv4: bool) -> bool {
-        self.addresses.ips.iter().any(|ip| ip.address.is_ipv4() == ipv4)
-    }
-}
-
 /// ADD.
 fn add<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Attachment) -> Result<CniResult, Error> {
     let kernel = names::kernel(attachment)?;
@@ -176,7 +146,7 @@ fn add<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Attach
     let followed = network.as_ref().map(|network| network.follow(&kernel, P::masquerades(config))).transpose();
     let followed = followed.map_err(of_cluster)?.unwrap_or_default();
     let ipam = Ipam::of(request, &followed.pod_cidrs)?;
-    let wiring = new_wiring(request, config, attachment, followed)?;
+    let wiring = Wiring::new(request, config, attachment, followed);
     let mut undo = Undo::new(request, attachment, &kernel, |request, attachment| {
         removal::remove_wire(request, attachment, P::WIRE)
     });
@@ -221,28 +191,6 @@ fn connect<'a, P: WirePlugin>(
         status::warn_of_dropped_forwarding(kernel);
     }
     result::<P>(request, wiring, kernel, network)
-}
-
-/// The facts that are known before IPAM has answered.
-fn new_wiring<'a, C>(
-    request: &Request,
-    config: &'a C,
-    attachment: &Attachment,
-    followed: Followed,
-) -> Result<Wiring<'a, C>, Error> {
-    let label = names::label(request, &attachment.id);
-    Ok(Wiring {
-        config,
-        host: End { name: label.owner.host_end(), mac: Mac::random() },
-        pod: End { name: attachment.id.ifname.clone(), mac: Mac([0; 6]) },
-        overlay_mtu: followed.mtu,
-        addresses: CniResult::default(),
-        is_ours: true,
-        label,
-        subnets: Vec::new(),
-        followed,
-        sandbox: attachment.sandbox(),
-    })
 }
 
 /// The plan once there are addresses: the pair if it is not there yet, its label, what the attachment owns beside it, and
@@ -342,47 +290,11 @@ fn check<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Atta
         Some(network) => network.check(&kernel).map_err(of_cluster)?,
         None => Default::default(),
     };
-    let wiring = expected_wiring(request, config, attachment, &kernel, &expected, followed)?;
+    let wiring = Wiring::expected(request, config, attachment, &kernel, &expected, followed)?;
     faults.extend(whole_plan::<P>(&wiring).faults(&kernel));
     faults.extend(expected.faults(&kernel));
     check_failed(faults)?;
     ipam::pass_on(request, Command::Check)
-}
-
-/// The facts, from the result of the ADD. The subnets of addresses that are masqueraded are in the label, since a routed
-/// Pod's result has none.
-fn expected_wiring<'a, C>(
-    request: &Request,
-    config: &'a C,
-    attachment: &Attachment,
-    kernel: &Kernel,
-    expected: &Expected,
-    followed: Followed,
-) -> Result<Wiring<'a, C>, Error> {
-    let mut wiring = new_wiring(request, config, attachment, followed)?;
-    if let Some(host) = &expected.host {
-        wiring.host.name = host.name.clone();
-    }
-    wiring.is_ours = wiring.host.name == wiring.label.owner.host_end();
-    let present = link::get(kernel, At::Host, &wiring.host.name).map_err(told)?;
-    wiring.host.mac = present.as_ref().and_then(|link| link.mac).unwrap_or(wiring.host.mac);
-    wiring.pod.mac = expected.pod.mac.parse().unwrap_or(wiring.pod.mac);
-    wiring.addresses = expected.result.clone();
-    let label = present.as_ref().and_then(Label::of).filter(|label| label.owner == wiring.label.owner);
-    let by_label = label.as_ref().map(masquerade::addresses_in).unwrap_or_default();
-    let by_result = || wiring.addresses.ips.iter().map(|ip| ip.address).collect();
-    wiring.subnets = if by_label.is_empty() { by_result() } else { by_label };
-    // An overlay after this plugin may have written what is inside: then that is its own to check.
-    let written = label.as_ref().and_then(masquerade::inside_in);
-    wiring.followed.inside = wiring
-        .followed
-        .inside
-        .take()
-        .filter(|inside| written.as_ref().is_some_and(|written| written.network == inside.network));
-    if let (true, Some(link), None) = (wiring.is_ours, present, label) {
-        return Err(Error::check(format!("interface {:?} on the node has no label of this attachment", link.name)));
-    }
-    Ok(wiring)
 }
 
 /// The plan of an ADD from its beginning to its end.

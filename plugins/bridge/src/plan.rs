@@ -130,8 +130,11 @@ impl WirePlugin for OnBridge {
         }
         if !config.disable_container_interface {
             let pod = PodInterface { name: &wiring.pod.name, detect_duplicates: config.enabledad };
-            // A later plugin, or the Pod itself, may change its settings as it likes.
-            plan.owned(pod.settings(&wiring.addresses)).unchecked();
+            // On a bridge without IPAM a router of the LAN may configure the Pod: the kernel's defaults stay. A later plugin,
+            // or the Pod itself, may change its settings as it likes.
+            if !wiring.addresses.ips.is_empty() {
+                plan.owned(pod.settings(&wiring.addresses)).unchecked();
+            }
             pod.configure(plan, &wiring.addresses);
         }
     }

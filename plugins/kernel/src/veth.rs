@@ -106,7 +106,11 @@ impl Veth {
         let message = host.set_info_data(InfoData::Veth(InfoVeth::Peer(peer.build()))).build();
         let doing = || format!("making the veth pair {:?} and {:?}", self.host.name, self.pod.name);
         let made = kernel.route(At::Host).change(Rtm::new_link(message), NLM_F_CREATE | NLM_F_EXCL, &doing);
-        made.map_err(|error| if error.is(Errno::EEXIST) { self.what_exists(kernel, error) } else { error })
+        made.map_err(|error| match &self.port {
+            _ if error.is(Errno::EEXIST) => self.what_exists(kernel, error),
+            Some(port) if error.is(Errno::EXFULL) => full(port),
+            _ => error,
+        })
     }
 
     /// Both names were to be new: says which is not.
@@ -146,6 +150,17 @@ impl Veth {
 fn no_own_ipv6() -> LinkAttribute {
     let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
     LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])])
+}
+
+/// BR_MAX_PORTS of net/bridge/br_private.h, less the number 0.
+const MOST_PORTS: usize = 1023;
+
+fn full(port: &Port) -> Error {
+    Error::Busy(format!(
+        "bridge {:?} has {MOST_PORTS} ports, the most that the kernel allows: remove Pods from this node, or put further \
+         Pods on another bridge",
+        port.bridge
+    ))
 }
 
 impl Port {
