@@ -141,7 +141,7 @@ fn configurations_of_the_reference_mean_the_same() {
     let pod = Pod::new("pod");
     let reply = network.call("ADD", &pod);
     assert!(reply.success && reply.stderr.contains("ipMasqBackend"), "{} {}", reply.stdout, reply.stderr);
-    assert!(node.netns.sh("nft list ruleset").contains("10.33.0.2"));
+    assert!(node.netns.sh("nft list ruleset").contains(&addresses(&reply.json)[0]));
 }
 
 #[test]

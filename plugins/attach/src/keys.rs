@@ -45,10 +45,20 @@ impl Shaped for DnsKey {
 
 impl KeyType for DnsKey {
     fn read(value: &Value, at: &At<'_>) -> Result<Self, Error> {
-        let dns = Dns::read(value, at)?;
+        let dns = Dns::read(&without_nulls(value), at)?;
         let has_list = |name: &str| value.get(name).is_some_and(Value::is_array);
         let is_given = !dns.domain.is_empty() || ["nameservers", "search", "options"].into_iter().any(has_list);
         Ok(DnsKey { dns, is_given })
+    }
+}
+
+/// As Go reads it, a null in an object is like no value.
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            object.iter().filter(|(_, value)| !value.is_null()).map(|(k, v)| (k.clone(), v.clone())).collect()
+        }
+        other => other.clone(),
     }
 }
 
