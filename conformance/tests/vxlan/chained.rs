@@ -122,3 +122,24 @@ fn a_result_that_nobody_can_read_is_undone_first_in_a_chain() {
     assert!(pod.netns().try_sh("ip link show eth0").is_err());
     assert!(!node.netns.sh("nft list ruleset").contains("10.244.0.2"));
 }
+
+#[test]
+fn a_del_of_the_overlay_leaves_the_checks_of_the_wire_as_long_as_the_wire() {
+    let cluster = Cluster::new(V4, 2);
+    let node = cluster.node(0);
+    let checks = json!({"ipMasq": true, "macspoofchk": true, "ipspoofchk": true});
+    let mut wire = wires()[0].clone();
+    checks.as_object().unwrap().iter().for_each(|(key, value)| wire[key] = value.clone());
+    let plugins = chain(&cluster, 0, &[wire, json!({"type": "vxlan-overlay"})], json!({}));
+    let pod = Pod::new("pod");
+    let result = cluster::add(node, &plugins, &pod);
+    let bridge_rules = || node.netns.sh("nft list table bridge podwire | grep -v counter");
+    let before = bridge_rules();
+    assert!(before.contains("10.244.0.2"), "{before}");
+    // The runtime gives DEL to the last plugin first.
+    cluster::run(node, &plugins[1..], "DEL", &pod, &result);
+    assert_eq!(bridge_rules(), before);
+    assert!(!node.netns.sh("nft list table inet podwire").contains("10.244.0.2"), "masquerade is left");
+    cluster::run(node, &plugins[..1], "DEL", &pod, &result);
+    assert!(!bridge_rules().contains("10.244.0.2"), "{}", bridge_rules());
+}

@@ -15,6 +15,7 @@ use libcni::{About, Attachment, AttachmentId, CniResult, Configuration, Error, K
 use crate::error::{check_failed, of_cluster, told};
 use crate::ipam::unavailable;
 use crate::keys::NodeKeys;
+use crate::kinds::Kind as OwnedKind;
 use crate::label::Label;
 use crate::owner::Owner;
 use crate::undo::Undo;
@@ -32,6 +33,10 @@ pub trait ChainedPlugin {
 
     /// What the plugin says of itself.
     const ABOUT: About;
+
+    /// What an attachment owns by this plugin: DEL and GC remove these kinds, and leave others to the plugin that made
+    /// the wire.
+    const OWNS: &'static [&'static dyn OwnedKind];
 
     /// Which plugins it can follow, for the error that it can't.
     const FOLLOWS: &'static str;
@@ -75,12 +80,12 @@ impl<P: ChainedPlugin> Plugin for InChain<P> {
     }
 
     fn del(request: &Request, attachment: &Attachment) -> Result<(), Error> {
-        removal::del_chained(request, attachment)
+        removal::del_chained(request, attachment, P::OWNS)
     }
 
     /// What attachments own beside their wires. The wires are the earlier plugin's, which gets a GC of its own.
     fn gc(request: &Request, valid: &[AttachmentId]) -> Result<(), Error> {
-        removal::gc_chained(request, valid, &|kernel| follow::sync_if_any::<P::Nodes>(request, kernel))
+        removal::gc_chained(request, valid, P::OWNS, &|kernel| follow::sync_if_any::<P::Nodes>(request, kernel))
     }
 
     fn status(request: &Request, config: P::Config) -> Result<(), Error> {
@@ -156,7 +161,8 @@ fn add<P: ChainedPlugin>(request: &Request, config: &P::Config, attachment: &Att
     let overlay = overlay_interfaces(&kernel, network.as_ref())?;
     let mut plan = Plan::default();
     P::plan(&chained, &mut plan);
-    let mut undo = Undo::new(request, attachment, &kernel, removal::del_chained);
+    let anew = |request: &Request, attachment: &Attachment| removal::del_chained(request, attachment, P::OWNS);
+    let mut undo = Undo::new(request, attachment, &kernel, anew);
     let result = undo.add(plan).and_then(|_| with_present_mtus(request, &kernel));
     let mut result = match result {
         Ok(result) => result,

@@ -10,7 +10,7 @@ use kernel::{At, Error as KernelError, Kernel, link};
 use libcni::{Attachment, AttachmentId, Command, Error, Request};
 
 use crate::error::told;
-use crate::kinds::{KINDS, owned_by};
+use crate::kinds::{KINDS, Kind, owned_by};
 use crate::label::Label;
 use crate::owner::Owner;
 use crate::veth::{Found, Wire};
@@ -22,10 +22,11 @@ pub fn del(request: &Request, attachment: &Attachment, wire: &dyn Wire) -> Resul
     ipam::pass_on(request, Command::Del)
 }
 
-/// DEL of a plugin that left the wire to another: only what is owned beside it.
-pub fn del_chained(request: &Request, attachment: &Attachment) -> Result<(), Error> {
+/// DEL of a plugin that left the wire to another: objects of these kinds only. What checks the Pod's wire stays as long as
+/// the wire does.
+pub fn del_chained(request: &Request, attachment: &Attachment, kinds: &[&dyn Kind]) -> Result<(), Error> {
     let kernel = Kernel::open().map_err(told)?;
-    sweep(&kernel, &is_of(names::owner(request, &attachment.id)))
+    sweep(&kernel, kinds, &is_of(names::owner(request, &attachment.id)))
 }
 
 /// Removes the attachment's wire and everything that it owns beside it.
@@ -35,7 +36,9 @@ pub fn remove_wire(request: &Request, attachment: &Attachment, wire: &dyn Wire) 
     match wire.find(&kernel, owner).map_err(told)? {
         Found::Labelled(label) => remove_labelled(&kernel, &label, wire),
         // A record may have been written before.
-        Found::Unlabelled => wire.remove(&kernel, owner).map_err(told).and_then(|()| sweep(&kernel, &is_of(owner))),
+        Found::Unlabelled => {
+            wire.remove(&kernel, owner).map_err(told).and_then(|()| sweep(&kernel, &KINDS, &is_of(owner)))
+        }
         Found::Nothing => remove_what_is_left(kernel, request, attachment, owner),
     }
 }
@@ -56,7 +59,7 @@ fn remove_labelled(kernel: &Kernel, label: &Label, wire: &dyn Wire) -> Result<()
     restore::wait().map_err(told)?;
     match label.is_complete() {
         true => owned.iter().try_for_each(|(_, object)| object.remove(kernel)).map_err(told),
-        false => sweep(kernel, &is_of(label.owner)),
+        false => sweep(kernel, &KINDS, &is_of(label.owner)),
     }
 }
 
@@ -68,7 +71,7 @@ fn remove_what_is_left(
     owner: Owner,
 ) -> Result<(), Error> {
     restore::wait().map_err(told)?;
-    sweep(&kernel, &is_of(owner))?;
+    sweep(&kernel, &KINDS, &is_of(owner))?;
     let AttachmentId { container_id, ifname } = &attachment.id;
     let done = reference::remove_masquerade(&kernel, &request.config.name, container_id, ifname);
     nothing_where_lacking(done)?;
@@ -80,8 +83,8 @@ fn is_of(owner: Owner) -> impl Fn(Owner) -> bool {
 }
 
 /// What attachments whose wires are gone own beside them.
-fn sweep(kernel: &Kernel, is_gone: &dyn Fn(Owner) -> bool) -> Result<(), Error> {
-    KINDS.iter().try_for_each(|kind| nothing_where_lacking(kind.sweep(kernel, is_gone)))
+fn sweep(kernel: &Kernel, kinds: &[&dyn Kind], is_gone: &dyn Fn(Owner) -> bool) -> Result<(), Error> {
+    kinds.iter().try_for_each(|kind| nothing_where_lacking(kind.sweep(kernel, is_gone)))
 }
 
 /// A kernel without nftables holds no rules, and ADD refused to make any.
@@ -112,15 +115,16 @@ fn remove_foreign_pair(kernel: &mut Kernel, request: &Request, attachment: &Atta
     Ok(())
 }
 
-/// GC of a plugin that left the wire to another: everything that attachments which are not in `valid` own beside their
-/// wires, and `more`, for what the plugin shares between attachments.
+/// GC of a plugin that left the wire to another: objects of these kinds that attachments which are not in `valid` own, and
+/// `more`, for what the plugin shares between attachments.
 pub fn gc_chained(
     request: &Request,
     valid: &[AttachmentId],
+    kinds: &[&dyn Kind],
     more: &dyn Fn(&Kernel) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let kernel = Kernel::open().map_err(told)?;
-    let swept = sweep_stale(&kernel, names::network(request), &owners(request, valid));
+    let swept = sweep_stale(&kernel, kinds, names::network(request), &owners(request, valid));
     Error::all(swept.err().into_iter().chain(more(&kernel).err()).collect())
 }
 
@@ -128,9 +132,9 @@ fn owners(request: &Request, valid: &[AttachmentId]) -> HashSet<Owner> {
     valid.iter().map(|attachment| names::owner(request, attachment)).collect()
 }
 
-fn sweep_stale(kernel: &Kernel, network: NetworkTag, valid: &HashSet<Owner>) -> Result<(), Error> {
+fn sweep_stale(kernel: &Kernel, kinds: &[&dyn Kind], network: NetworkTag, valid: &HashSet<Owner>) -> Result<(), Error> {
     restore::wait().map_err(told)?;
-    sweep(kernel, &|owner| owner.network() == network && !valid.contains(&owner))
+    sweep(kernel, kinds, &|owner| owner.network() == network && !valid.contains(&owner))
 }
 
 /// GC: removes the wires of this network's attachments that are not in `valid`, and everything that those own beside them;
@@ -148,7 +152,7 @@ pub fn gc(
     match Kernel::open().map_err(told) {
         Ok(kernel) => {
             errors.extend(wire.sweep(&kernel, network, &valid).into_iter().map(told));
-            errors.extend(sweep_stale(&kernel, network, &valid).err());
+            errors.extend(sweep_stale(&kernel, &KINDS, network, &valid).err());
             errors.extend(restore_living(&kernel).err());
             errors.extend(more(&kernel).err());
         }

@@ -2,8 +2,8 @@
 
 use attach::Label;
 use attach::chain::{Chained as Facts, ChainedPlugin};
-use attach::kinds::Owned;
-use attach::kinds::masquerade::{self, Masquerade};
+use attach::kinds::masquerade::{self, Masquerade, Masquerades};
+use attach::kinds::{Kind, Owned};
 use ipnetwork::IpNetwork;
 use kernel::Plan;
 use kernel::link::{Alias, MtuAtMost};
@@ -19,6 +19,7 @@ impl ChainedPlugin for Chained {
     type Nodes = OverlayKeys;
 
     const ABOUT: About = config::ABOUT;
+    const OWNS: &'static [&'static dyn Kind] = &[&Masquerades];
     const FOLLOWS: &'static str = "vxlan-overlay can follow bridge or routed-veth";
 
     fn validate(request: &Request, config: &Config) -> Result<(), Error> {
