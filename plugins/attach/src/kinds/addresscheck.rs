@@ -84,9 +84,7 @@ impl Object for AddressCheck {
 impl Owned for AddressCheck {
     /// An address that is masqueraded too is written once, in the part of masquerade, which comes first.
     fn say(&self, label: &mut Label) {
-        let written = masquerade::addresses_in(label);
-        let more = self.addresses.iter().filter(|address| !written.iter().any(|it| it.ip() == **address));
-        let more: Vec<String> = more.map(IpAddr::to_string).collect();
+        let more = masquerade::without_addresses_in(label, &self.addresses);
         label.set(PART, more.join(","));
     }
 }
@@ -143,13 +141,7 @@ fn restore(kernel: &Kernel) -> Result<()> {
 impl AddressCheck {
     fn of(label: &Label) -> Option<Self> {
         let list = label.part(PART)?;
-        let mut addresses: Vec<IpAddr> = masquerade::addresses_in(label).iter().map(|it| it.ip()).collect();
-        for address in list.split(',').filter_map(|address| address.parse().ok()) {
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        Some(AddressCheck { owner: label.owner, addresses })
+        Some(AddressCheck { owner: label.owner, addresses: masquerade::with_addresses_in(label, list) })
     }
 
     fn add(&self, kernel: &Kernel) -> Result<()> {

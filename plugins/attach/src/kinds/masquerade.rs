@@ -24,6 +24,8 @@
 use ipnetwork::IpNetwork;
 use netlink_packet_netfilter::nftables::{InetHookNumber, Verdict};
 
+use std::net::IpAddr;
+
 use cluster::inside::{self, INET, Inside};
 use kernel::kernel::changed;
 use kernel::nft::{self, BaseChain, Element, Expression, Family, Transaction};
@@ -128,6 +130,24 @@ const CLUSTER_PART: &str = "cluster";
 /// The addresses that are masqueraded by that label.
 pub fn addresses_in(label: &Label) -> Vec<IpNetwork> {
     label.part(PART).unwrap_or_default().split(',').filter_map(|address| address.parse().ok()).collect()
+}
+
+/// Those, and the addresses in `list`, each once: an address that is masqueraded is in no other part of a label.
+pub fn with_addresses_in(label: &Label, list: &str) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = addresses_in(label).iter().map(|it| it.ip()).collect();
+    for address in list.split(',').filter_map(|item| item.parse().ok()) {
+        if !addresses.contains(&address) {
+            addresses.push(address);
+        }
+    }
+    addresses
+}
+
+/// The addresses among these that are not masqueraded by that label.
+pub fn without_addresses_in(label: &Label, addresses: &[IpAddr]) -> Vec<String> {
+    let written = addresses_in(label);
+    let more = addresses.iter().filter(|address| !written.iter().any(|it| it.ip() == **address));
+    more.map(IpAddr::to_string).collect()
 }
 
 /// What that label says of what is inside of the network: as many subnets as there was room for.

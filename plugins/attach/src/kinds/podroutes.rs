@@ -16,6 +16,7 @@ use ipnetwork::IpNetwork;
 use kernel::neighbor::{self, Neighbor};
 use kernel::route::{self, Options, Route};
 use kernel::{At, Kernel, Mac, Made, Object, Result, link};
+use nix::errno::Errno;
 
 use crate::kinds::{Kind, Owned, masquerade};
 use crate::label::Label;
@@ -53,9 +54,8 @@ impl Object for PodRoutes {
 
 impl Owned for PodRoutes {
     fn say(&self, label: &mut Label) {
-        let written = masquerade::addresses_in(label);
-        let more = self.addresses.iter().filter(|address| !written.iter().any(|it| it.ip() == **address));
-        let items: Vec<String> = self.mac.iter().map(Mac::to_string).chain(more.map(IpAddr::to_string)).collect();
+        let more = masquerade::without_addresses_in(label, &self.addresses);
+        let items: Vec<String> = self.mac.iter().map(Mac::to_string).chain(more).collect();
         label.set(PART, items.join(","));
     }
 }
@@ -63,8 +63,7 @@ impl Owned for PodRoutes {
 impl PodRoutes {
     fn of(label: &Label) -> Option<Self> {
         let list = label.part(PART)?;
-        let mut addresses: Vec<IpAddr> = masquerade::addresses_in(label).iter().map(|it| it.ip()).collect();
-        addresses.extend(list.split(',').filter_map(|item| item.parse::<IpAddr>().ok()));
+        let addresses = masquerade::with_addresses_in(label, list);
         let mac = list.split(',').find_map(|item| item.parse().ok());
         Some(PodRoutes { owner: label.owner, addresses, mac })
     }
@@ -139,7 +138,11 @@ impl Present {
         let links = link::all(kernel, At::Host)?.into_iter().map(|link| (link.name, link.index)).collect();
         let mut routes = HashSet::new();
         for ipv4 in [true, false] {
-            let there = route::dump(kernel, At::Host, ipv4, None, Some(PROTOCOL))?;
+            let there = match route::dump(kernel, At::Host, ipv4, None, Some(PROTOCOL)) {
+                // A kernel without IPv6 has no routes of it.
+                Err(error) if error.is(Errno::EOPNOTSUPP) || error.is(Errno::EAFNOSUPPORT) => Vec::new(),
+                other => other?,
+            };
             routes.extend(there.iter().filter_map(|it| Some((route::destination(it)?, route::next_hop(it).1?))));
         }
         Ok(Present { links, routes, neighbors: neighbor::permanent(kernel, At::Host)? })
