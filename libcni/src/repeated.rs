@@ -25,7 +25,7 @@ const DEEPEST: usize = 128;
 /// The paths of the keys that an object in `json` has more than once, in the order of their second places: the first few.
 pub(crate) fn repeated_keys(json: &[u8]) -> Vec<String> {
     let look = Look::default();
-    // What is no JSON is somebody else's to tell.
+    // What is no JSON is reported by the decoder.
     let _ = look.deserialize(&mut serde_json::Deserializer::from_slice(json));
     look.found.into_inner()
 }

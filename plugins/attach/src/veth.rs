@@ -15,7 +15,7 @@ use crate::owner::{Owner, could_own};
 
 /// A kind of wire, as DEL and GC see it.
 pub trait Wire: Debug + Sync {
-    /// What is there of the attachment's wire.
+    /// How much of the attachment's wire exists.
     fn find(&self, kernel: &Kernel, owner: Owner) -> Result<Found>;
 
     /// Removes the attachment's wire; it need not be there.
@@ -25,7 +25,7 @@ pub trait Wire: Debug + Sync {
     fn sweep(&self, kernel: &Kernel, network: NetworkTag, valid: &HashSet<Owner>) -> Vec<Error>;
 }
 
-/// What is there of an attachment's wire.
+/// How much of an attachment's wire exists.
 #[derive(Debug)]
 pub enum Found {
     /// The wire, with its label.

@@ -156,7 +156,7 @@ fn add<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Attach
     }
 }
 
-/// Makes everything, and says what is there then.
+/// Makes everything, and reports what exists then.
 fn connect<'a, P: WirePlugin>(
     request: &Request,
     mut wiring: Wiring<P::Config>,

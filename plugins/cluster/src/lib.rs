@@ -104,7 +104,7 @@ pub struct Followed {
     pub pod_cidrs: Vec<IpNetwork>,
 }
 
-/// Brings this node to what the map says: devices, routes, neighbors, and what is not masqueraded. What is there already
+/// Brings this node to what the map says: devices, routes, neighbors, and what is not masqueraded. What exists already
 /// is left as it is; stale objects of the network are removed. The caller holds the network's lock.
 ///
 /// `witness` says which network, and vouches for the result.
@@ -123,7 +123,7 @@ fn reconcile_locked(
     Ok((followed(&declaration, how.masquerade), done.changes))
 }
 
-/// Brings this node to what the map says: devices, routes, neighbors, and what is not masqueraded. What is there already
+/// Brings this node to what the map says: devices, routes, neighbors, and what is not masqueraded. What exists already
 /// is left as it is; stale objects of the network are removed. What was changed is counted.
 ///
 /// `network` is the tag of what leads to the network's other nodes ([`NetworkTag::of_cluster`]).
