@@ -44,7 +44,7 @@ fn built(place: &Place, names: &[&str]) {
     }
 }
 
-const PLUGINS: [&str; 5] = ["bridge", "host-local", "loopback", "routed-veth", "vxlan-overlay"];
+const PLUGINS: [&str; 6] = ["bridge", "host-local", "loopback", "ptp", "routed-veth", "vxlan-overlay"];
 
 #[test]
 fn prebuilt_programs_are_installed_without_rust() {
