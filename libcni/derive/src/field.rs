@@ -94,8 +94,10 @@ impl Field {
                 quote!(::libcni::keys::Shown::Json(|| <#ty as ::libcni::keys::KeyType>::shown(&#default)))
             }
         };
+        // A path leads into objects that other keys may share; a name of this level is here for the first time.
+        let declare = if name.contains('.') { quote!(declare) } else { quote!(push) };
         quote! {
-            level.declare(#name, <#ty as ::libcni::keys::Shaped>::shape(), ::libcni::keys::Words {
+            level.#declare(#name, <#ty as ::libcni::keys::Shaped>::shape(), ::libcni::keys::Words {
                 help: #help, shown: #shown, brief: #brief,
             });
         }

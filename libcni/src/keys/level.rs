@@ -106,7 +106,8 @@ const EXACT: [&str; 2] = ["cniVersion", "name"];
 impl Level {
     /// All keys of a plugin with this configuration, those of every plugin included.
     pub fn of<C: super::Configuration>() -> Self {
-        let mut level = Level::default();
+        // As many as most plugins have: the tree is built by each execution, and should not be moved as it grows.
+        let mut level = Level { keys: Vec::with_capacity(32) };
         C::declare(&mut level);
         for (path, shape) in COMMON {
             level.declare(path, shape, UNDOCUMENTED);
@@ -119,11 +120,16 @@ impl Level {
         &self.keys
     }
 
+    /// Adds a key that is not on this level yet.
+    pub fn push(&mut self, name: &'static str, shape: Shape, words: Words) {
+        self.keys.push(Key { name, shape, words });
+    }
+
     /// Adds a key. A path with dots leads into objects, which come with it. What was said about the key before stays.
     pub fn declare(&mut self, path: &'static str, shape: Shape, words: Words) {
         let Some((first, rest)) = path.split_once('.') else {
             match self.keys.iter_mut().find(|key| key.name == path) {
-                None => self.keys.push(Key { name: path, shape, words }),
+                None => self.push(path, shape, words),
                 Some(key) if key.words.help.is_empty() && !words.help.is_empty() => key.words = words,
                 Some(_) => (),
             }

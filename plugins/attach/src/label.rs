@@ -116,25 +116,27 @@ impl Label {
         self.part(MORE).is_none()
     }
 
-    /// Does the attachment own anything beside its wire?
-    pub fn has_parts(&self) -> bool {
-        !self.parts.is_empty()
+    /// Does the attachment have a record, because an alias has no room for every part? Asked by each DEL, so without writing
+    /// the alias.
+    pub fn needs_record(&self) -> bool {
+        // An owner is 32 hexadecimal digits; before each part there is a space, and in it "=".
+        let parts: usize = self.parts.iter().map(|(word, value)| word.len() + value.len() + 2).sum();
+        !self.fits(MARK.len() + 1 + 32 + parts)
     }
 
     /// The alias, and the record if the alias has no room for every part. The parts are in the registry's order.
     pub fn alias(&self) -> (String, Option<Record>) {
         let mut parts = self.parts.clone();
         parts.sort_by_key(|(word, _)| KINDS.iter().position(|kind| kind.part() == word).unwrap_or(KINDS.len()));
-        let all = self.head(&parts, None);
-        if self.fits(&all) {
-            return (self.end(all), None);
+        if !self.needs_record() {
+            return (self.end(self.head(&parts, None)), None);
         }
         let record = Record::new(self.owner, self.complete());
         let mut fitting = Vec::new();
         // The new record has what is still known of one that is lost.
         for part in parts.iter().filter(|(word, _)| word != MORE) {
             fitting.push(part.clone());
-            if !self.fits(&self.head(&fitting, Some(&record))) {
+            if !self.fits(self.head(&fitting, Some(&record)).len()) {
                 fitting.pop();
             }
         }
@@ -161,9 +163,9 @@ impl Label {
         text
     }
 
-    /// Is there room for the least of the rest after that, and for the space before the words?
-    fn fits(&self, head: &str) -> bool {
-        head.len() + self.elastic_least() < MAX_ALIAS
+    /// Is there room for the least of the rest after so many bytes, and for the space before the words?
+    fn fits(&self, head: usize) -> bool {
+        head + self.elastic_least() < MAX_ALIAS
     }
 
     /// The bytes that the part that may be cut takes at least.

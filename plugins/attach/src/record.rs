@@ -141,6 +141,9 @@ impl Kind for Records {
 
     fn read(&self, label: &Label) -> Option<Box<dyn Owned>> {
         // A label that was read from a record no longer says that there is one; it is as long as it was.
+        if !label.needs_record() {
+            return None;
+        }
         let (_, record) = label.alias();
         record.map(|record| Box::new(record) as Box<dyn Owned>)
     }
