@@ -1,6 +1,6 @@
 //! A Pod with more addresses than the alias of its wire has room for: what else it owns is in a record under /run/podwire.
 //!
-//! Such a Pod is wired, checked, restored and removed like any other, and what happens to its record is in nobody's way.
+//! Such a Pod is wired, checked, restored and removed like any other, and a damaged record keeps no Pod from being removed.
 
 #[path = "common/mod.rs"]
 mod common;
@@ -38,7 +38,7 @@ fn each(job: impl Fn(&Network)) {
     let node = new_node();
     for network in networks(&node) {
         println!("{}", network.config);
-        // What is there for another wiring would not be there again after a flush.
+        // After a flush, elements of another wiring's Pods would not come back.
         node.netns.sh("nft flush ruleset");
         job(&network);
         held_nothing(&network);

@@ -1,9 +1,9 @@
-//! The network settings of a namespace, as a kernel has them that nobody has configured.
+//! The network settings of a namespace, with the kernel's own values.
 //!
 //! A new network namespace inherits IPv4 settings from the machine's first one (and IPv6 settings too where
 //! `net.core.devconf_inherit_init_net` says so): on a machine with Docker every new namespace forwards, on one with
 //! systemd it filters reverse paths. A test must not depend on that, so whatever makes a namespace for a test calls
-//! [`reset`] or [`reset_at`] next. On a machine that nobody has configured they only read.
+//! [`reset`] or [`reset_at`] next. On a machine whose settings were never changed they only read.
 
 use std::io::{Error, ErrorKind, Result};
 use std::path::Path;
