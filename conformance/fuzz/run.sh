@@ -1,10 +1,10 @@
 #!/bin/bash
 # conformance/fuzz/run.sh - fuzzes everything that decodes, coverage-guided
 #
-#   conformance/fuzz/run.sh [--seconds N] [--asan] [TARGET...]
+#   conformance/fuzz/run.sh [--seconds N] [--seed N] [--asan] [TARGET...]
 #
 #   conformance/fuzz/run.sh                       every target, 5 minutes each
-#   conformance/fuzz/run.sh --seconds 3           the short run, as in .ci/run
+#   conformance/fuzz/run.sh --seconds 2 --seed 1  the short run, as in .ci/run
 #   conformance/fuzz/run.sh --seconds 3600 store  one target for an hour
 #   conformance/fuzz/run.sh --list                the targets, and what each decodes
 #
@@ -12,6 +12,7 @@
 # are. An input that makes a target fail is kept, and named together with the command that runs it again.
 # Any compiler that builds podwire will do, and a C++ compiler (libFuzzer is C++). With --asan, AddressSanitizer watches
 # too: that needs a nightly compiler, or this one taken for one (RUSTC_BOOTSTRAP=1, which --asan sets).
+# libFuzzer's random choices start from a number. Without --seed it is drawn, and the first line says which it is.
 # `cargo fuzz run -s none TARGET seeds/TARGET` does the same, for those who have cargo-fuzz. Ends with a table.
 
 set -euo pipefail
@@ -21,7 +22,7 @@ here=$root/conformance/fuzz
 # shellcheck source=.ci/build.sh
 . "$root/.ci/build.sh"
 
-seconds=300 asan=''
+seconds=300 seed='' asan=''
 targets=()
 
 main() {
@@ -29,7 +30,7 @@ main() {
     find_rust
     need_compiler
     build
-    step "Fuzzing, $seconds s for each of ${#targets[@]} targets"
+    step "Fuzzing, $seconds s for each of ${#targets[@]} targets, with --seed $seed"
     failures=0
     printf '    %-14s %14s %10s %9s  %s\n' target inputs 'a second' covered ''
     for target in "${targets[@]}"; do
@@ -45,6 +46,7 @@ read_arguments() {
             --help | -h) head_of_file "$0" && exit ;;
             --list) list && exit ;;
             --seconds) seconds=${2:?--seconds takes a number} && shift ;;
+            --seed) seed=${2:?--seed takes a number} && shift ;;
             --asan) asan=1 ;;
             -*) die "unknown option $1 (see --help)" ;;
             *)
@@ -55,6 +57,8 @@ read_arguments() {
         shift
     done
     [[ $seconds =~ ^[1-9][0-9]*$ ]] || die "--seconds $seconds: not a number from 1"
+    [ -n "$seed" ] || seed=$(od -An -N3 -tu4 /dev/urandom | tr -d ' ')
+    [[ $seed =~ ^[0-9]+$ ]] || die "--seed $seed: not a number"
     [ ${#targets[@]} -ne 0 ] || mapfile -t targets < <(all_targets)
 }
 
@@ -105,7 +109,7 @@ fuzz() {
     # Files that a target writes are in memory where that can be, and go with the run.
     scratch=$(as_builder mktemp -d -p "$([ -d /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")" podwire-fuzz-XXXXXX)
     trap 'rm -rf "$scratch"' EXIT
-    run_target "$target" -max_total_time="$seconds" -artifact_prefix="$place/failures/" "$place/corpus" \
+    run_target "$target" -max_total_time="$seconds" -seed="$seed" -artifact_prefix="$place/failures/" "$place/corpus" \
         "$here/seeds/$target" >"$log" 2>&1 || status=$?
     rm -rf "$scratch"
     local count rate covered

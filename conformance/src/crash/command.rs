@@ -1,5 +1,6 @@
 //! `cni-conformance crash`: every point, or a sample, as a command.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,7 +47,7 @@ pub struct CrashArgs {
     /// Not all points, but so many.
     #[arg(long, value_name = "COUNT")]
     sample: Option<usize>,
-    /// Which sample: the same number, the same points. Without it, today's.
+    /// Which sample: the same number, the same points. Without it, a number is drawn; the report names it.
     #[arg(long, requires = "sample", value_name = "NUMBER")]
     seed: Option<u64>,
 }
@@ -59,10 +60,9 @@ fn harm(text: &str) -> Result<Harm, String> {
     Harm::ALL.into_iter().find(|harm| harm.name() == text).ok_or_else(|| "kill, outlive or fail".to_owned())
 }
 
-/// A number that is another every day.
-pub fn today() -> u64 {
-    const DAY: u64 = 24 * 60 * 60;
-    std::time::SystemTime::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_secs() / DAY)
+/// A number that is another one in every run, short enough to be typed again.
+fn drawn() -> u64 {
+    RandomState::new().build_hasher().finish() % 1_000_000
 }
 
 /// Of the networks that are known, those whose plugins are there.
@@ -103,7 +103,7 @@ impl CrashArgs {
             harms: if self.harm.is_empty() { Harm::ALL.to_vec() } else { self.harm },
             calls: self.at,
             jobs: self.jobs.unwrap_or(2 * cores),
-            sample: self.sample.map(|count| Sample { count, seed: self.seed.unwrap_or_else(today) }),
+            sample: self.sample.map(|count| Sample { count, seed: self.seed.unwrap_or_else(drawn) }),
         })
     }
 
