@@ -123,6 +123,25 @@ need_linker() {
     rm -rf "$probe"
 }
 
+# --- which commit -------------------------------------------------------------------------------------------------
+
+# The commit of the checkout: commit (for --version), commit_time (in seconds) and commit_tag; all empty where nothing says it. A
+# clone asks git, and `git archive` has filled in .ci/commit. PODWIRE_COMMIT and SOURCE_DATE_EPOCH win where they are set.
+find_commit() {
+    said=$(cat "$root/.ci/commit") commit='' commit_time='' commit_tag='' modified=''
+    if [ -e "$root/.git" ]; then
+        said=$(as_builder git -c safe.directory="*" log -1 --format='%H %ct %D' 2>/dev/null) || said=''
+        [ -z "$(as_builder git -c safe.directory="*" status --porcelain --untracked-files=no 2>/dev/null)" ] || modified=-modified
+    fi
+    case $said in
+        [0-9a-f]*)
+            commit=$(printf '%.12s' "$said")$modified
+            commit_time=$(printf '%s' "$said" | cut -d' ' -f2)
+            [ -n "$modified" ] || commit_tag=$(printf '%s' "$said" | sed -n 's/.*tag: \(v[0-9][^,]*\).*/\1/p') ;;
+    esac
+    commit=${PODWIRE_COMMIT:-$commit} commit_time=${SOURCE_DATE_EPOCH:-$commit_time}
+}
+
 # --- the static build ---------------------------------------------------------------------------------------------
 
 # --target, though it is the host's: with it the flags reach the programs alone, not the build scripts and procedural
@@ -131,11 +150,13 @@ find_triple() { triple=$(as_builder rustc -vV | sed -n 's/^host: //p'); }
 
 # build_static NAME...: adds to the user's own flags, wherever those come from: of the three places that cargo knows,
 # the first that is set hides the others. Where the checkout and the sources of crates lie is not told to the programs,
-# so that they are the same wherever they were built (.ci/reproducible).
+# so that they are the same wherever they were built (.ci/reproducible). libcni/build.rs reads PODWIRE_COMMIT.
 build_static() {
     options=''
     for name in "$@"; do options="$options --bin $name"; done
     crates=${CARGO_HOME:-${build_home:-$HOME}/.cargo}
+    find_commit
+    export PODWIRE_COMMIT="$commit"
     # shellcheck disable=SC2086 # options are words
     set -- build --release --locked --target "$triple" $options
     if [ -n "${CARGO_ENCODED_RUSTFLAGS:-}" ]; then

@@ -5,8 +5,13 @@
 #
 #   sudo conformance/test.sh                      every test
 #   sudo conformance/test.sh masquerade           the tests with that word in their names
-#   sudo conformance/test.sh -p conformance --test bridge
+#   sudo conformance/test.sh -p cni-conformance --test bridge
+#   sudo conformance/test.sh --quick              what finds most mistakes, in less than three minutes once it is built
 #   sudo conformance/test.sh --packages           only install what the tests need
+#
+# --quick leaves out the suite over every plugin and every fault, crash testing, and the tests with containerd, podman, Go, valgrind
+# and the previous release; it needs none of these. Random choices start from the number 1, so that code which nobody touched does
+# not fail tomorrow: PODWIRE_SEED=N starts from another, PODWIRE_SEED=random from one that is drawn and printed.
 #
 # On Debian and Ubuntu missing packages are installed with apt (no service of theirs is started);
 # elsewhere they are named. The tests make network namespaces of their own, so they need root; the
@@ -29,21 +34,29 @@ needs=(
     unshare:util-linux
     perl:perl
     strace:strace
-    valgrind:valgrind
     python3:python3-minimal
     /usr/lib/cni/bridge:containernetworking-plugins
     iptables:iptables
-    containerd:containerd
-    ctr:containerd
-    runc:runc
-    podman:podman
-    iperf3:iperf3
     tcpdump:tcpdump
     awk:mawk
     tar:tar
     cc:gcc
     /usr/include/errno.h:libc6-dev
 )
+
+# What only tests execute that --quick leaves out.
+needs_of_long=(
+    valgrind:valgrind
+    containerd:containerd
+    ctr:containerd
+    runc:runc
+    podman:podman
+    iperf3:iperf3
+)
+
+# The test programs of conformance/tests that --quick leaves out, with all of conformance/clients. What they take is in
+# docs/src/dev/tests.md.
+long=(all_at_once bench budget conformance_ours conformance_theirs crash many_addresses map_cost previous_release suite_self)
 
 # What single tests execute, which are skipped where it can't be had.
 wants=(
@@ -54,6 +67,9 @@ wants=(
 
 main() {
     case ${1:-} in --help | -h) head_of_file "$0" && exit ;; esac
+    quick=''
+    if [ "${1:-}" = --quick ]; then quick=yes && shift; fi
+    choose_seed
     if [ "$(id -u)" -ne 0 ]; then
         die "the tests make network namespaces, which needs root: sudo $0${*:+ $*}"
     fi
@@ -73,8 +89,10 @@ main() {
 # --- packages -----------------------------------------------------------------------------------------------------
 
 install_packages() {
+    [ -n "$quick" ] || needs+=("${needs_of_long[@]}")
     find_missing "${needs[@]}"
     install_missing || die "missing: ${missing[*]} (Debian's names of the packages); install them"
+    [ -z "$quick" ] || return 0
     find_missing "${wants[@]}"
     install_missing || say "without ${missing[*]} (Debian's names of the packages) some tests are skipped"
 }
@@ -117,6 +135,18 @@ allow_starting_services() {
     if grep -qs '^# podwire' "$policy"; then rm -f "$policy"; fi
 }
 
+# --- random choices -----------------------------------------------------------------------------------------------
+
+# For crash testing (PODWIRE_SEED) and for proptest, whose name for it is another.
+choose_seed() {
+    if [ "${PODWIRE_SEED:=1}" = random ]; then
+        PODWIRE_SEED=$RANDOM
+        say "random choices start from a drawn number; again: PODWIRE_SEED=$PODWIRE_SEED $0"
+    fi
+    [[ $PODWIRE_SEED =~ ^[0-9]+$ ]] || die "PODWIRE_SEED=$PODWIRE_SEED: neither a number nor \"random\""
+    export PODWIRE_SEED PROPTEST_RNG_SEED=${PROPTEST_RNG_SEED:-$PODWIRE_SEED}
+}
+
 # --- tests --------------------------------------------------------------------------------------------------------
 
 # What a test run that was killed has left: namespaces named pw-<pid>-… of a process that is gone.
@@ -144,7 +174,10 @@ run_tests() {
     [ -z "${CARGO_TARGET_DIR:-}" ] || export CARGO_TARGET_DIR
     log=$(mktemp)
     cd "$root"
-    if [ $# -eq 0 ]; then
+    if [ -n "$quick" ]; then
+        mapfile -t chosen < <(quick_tests)
+        "${cargo[@]}" --lib --bins "${chosen[@]/#/--test=}" "$@" 2>&1 | tee "$log" || status=$?
+    elif [ $# -eq 0 ]; then
         "${cargo[@]}" --doc 2>&1 | tee "$log" || status=$?
         # --show-output: why a test was skipped is told in what it prints.
         "${cargo[@]}" --lib --bins --tests --examples -- --show-output 2>&1 | without_lists | tee -a "$log" || status=$?
@@ -154,6 +187,16 @@ run_tests() {
     total "$log"
     rm -f "$log"
     return "$status"
+}
+
+# The names of the test programs, without the long ones.
+quick_tests() {
+    local path name
+    for path in {libcni,ipam/*,plugins/*,conformance}/tests/{*.rs,*/main.rs}; do
+        [ -e "$path" ] || continue
+        name=${path%/main.rs} name=${name##*/} name=${name%.rs}
+        [[ " ${long[*]} " = *" $name "* ]] || echo "$name"
+    done | sort -u
 }
 
 # With --show-output every test that passed is listed once more, by name: that says nothing new.

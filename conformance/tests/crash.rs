@@ -41,7 +41,8 @@ fn whoever_is_killed_or_whatever_call_fails_nothing_is_left_and_no_address_is_lo
     }
     let networks = command::networks_in(&[bin_dir()]);
     let sample = Sample { count: SAMPLE, seed: seed() };
-    let report = crash::run(&options(vec![bin_dir()], networks, Harm::ALL.to_vec(), Some(sample)), &|_, _, _| ()).unwrap();
+    let report =
+        crash::run(&options(vec![bin_dir()], networks, Harm::ALL.to_vec(), Some(sample)), &|_, _, _| ()).unwrap();
     println!("{report}");
     assert_eq!(report.failures().count(), 0, "{report}");
     assert!(report.hits() > SAMPLE * 3 / 5, "{report}");

@@ -39,21 +39,33 @@ type Keys = BTreeMap<String, (String, String)>;
 
 fn keys_of_table(text: &str) -> Keys {
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.strip_suffix(" |")).map(|row| {
-        let row = row.replace("\\|", "\u{0}");
+        let row = row.replace("\\|", "\u{0}").replace("\\<", "<");
         let cells: Vec<String> = row.split(" | ").map(|cell| cell.replace('\u{0}', "|")).collect();
         (cells[0].trim_end_matches('`').to_owned(), (cells[2].clone(), cells[1].clone()))
     });
     rows.collect()
 }
 
-fn keys_of_help(text: &str) -> Keys {
-    let keys = text.split("\nConfiguration:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let rows = keys.lines().filter_map(|line| {
-        let (words, default) = line.trim().rsplit_once(" [default: ")?;
-        let (key, words) = words.split_once(' ').unwrap();
-        Some((key.to_owned(), (words.trim().to_owned(), default.trim_end_matches(']').to_owned())))
-    });
-    rows.map(|(key, (words, default))| (key, (words, if default == "[" { "[]".to_owned() } else { default }))).collect()
+/// The keys that are explained, and the names of those that had no room. The defaults that need no words are those of the heading.
+fn keys_of_help(text: &str) -> (Keys, Vec<String>) {
+    let section =
+        text.split("\nConfiguration (").nth(1).unwrap().split_once('\n').unwrap().1.split("\n\n").next().unwrap();
+    let mut entries: Vec<String> = Vec::new();
+    for line in section.lines() {
+        match (line.starts_with("   "), entries.last_mut()) {
+            (true, Some(last)) => *last = format!("{last} {}", line.trim()),
+            _ => entries.push(line.trim().to_owned()),
+        }
+    }
+    let named = entries.last().and_then(|last| last.strip_prefix("Also: ")).map(str::to_owned);
+    let named: Vec<String> = named.iter().flat_map(|names| names.trim().split(", ")).map(str::to_owned).collect();
+    let explained =
+        entries.iter().filter(|entry| !entry.starts_with("Also: ") && entry.contains(' ')).filter_map(|entry| {
+            let (key, words) = entry.split_once(' ')?;
+            let (words, default) = words.split_once(" [default: ").unwrap_or((words, "]"));
+            Some((key.to_owned(), (words.trim().to_owned(), default.strip_suffix(']').unwrap().to_owned())))
+        });
+    (explained.collect(), named)
 }
 
 /// What it does is a sentence there.
@@ -88,7 +100,6 @@ fn help_table_manual_page_and_schema_have_the_same_keys() {
     for plugin in plugins() {
         let table = keys_of_table(&printed(&plugin, "--markdown"));
         assert!(plugin == "loopback" || table.len() > 5, "{plugin}: {table:?}");
-        assert_eq!(keys_of_help(&printed(&plugin, "--help")), table, "{plugin} --help");
 
         let sentences: Keys = table
             .iter()
@@ -103,5 +114,41 @@ fn help_table_manual_page_and_schema_have_the_same_keys() {
         let mut of_schema = Keys::new();
         keys_of_schema(&serde_json::from_str(&printed(&plugin, "--schema")).unwrap(), "", &mut of_schema);
         assert_eq!(of_schema, typed, "{plugin} --schema");
+    }
+}
+
+#[test]
+fn help_fits_a_screen_and_has_every_key_at_least_by_name() {
+    for plugin in plugins() {
+        let help = printed(&plugin, "--help");
+        let wide: Vec<&str> = help.lines().filter(|line| line.chars().count() > 100).collect();
+        assert!(help.lines().count() <= 40 && wide.is_empty(), "{plugin}: {} lines; {wide:#?}", help.lines().count());
+        if plugin == "loopback" {
+            continue;
+        }
+        let table = keys_of_table(&printed(&plugin, "--markdown"));
+        let (explained, named) = keys_of_help(&help);
+        assert!(explained.len() > 5, "{plugin}: {explained:?}");
+        for (key, (words, default)) in &explained {
+            let (expected, usual) = &table[key];
+            let is_usual = ["false", "none", "[]"].contains(&usual.as_str());
+            assert_eq!(
+                (words, default.as_str()),
+                (expected, if is_usual { "" } else { usual }),
+                "{plugin} --help: {key}"
+            );
+        }
+        let all: Vec<&String> = explained.keys().chain(&named).collect();
+        assert_eq!(all.len(), table.len(), "{plugin}: {all:?}");
+        assert!(all.iter().all(|key| table.contains_key(*key)), "{plugin}: {all:?}");
+    }
+}
+
+#[test]
+fn every_program_says_its_version_on_one_line() {
+    let tools = ["cnitool", "cni-conformance", "cni-bench"].map(str::to_owned);
+    for program in plugins().into_iter().chain(tools) {
+        // Which commit only an optimized build says; .ci/package-test looks there.
+        assert_eq!(printed(&program, "--version"), format!("{program} {}\n", env!("CARGO_PKG_VERSION")));
     }
 }

@@ -29,8 +29,15 @@ pub mod runtime;
 pub mod syntax;
 #[cfg(test)]
 mod testing;
+#[cfg(feature = "tool")]
+#[doc(hidden)]
+pub mod tool;
 mod value;
 pub mod version;
+
+/// The commit of podwire that this crate was built from, if that is known: twelve digits, and `-modified` where files differed from it.
+/// `None` in a debug build.
+pub const COMMIT: Option<&str> = option_env!("LIBCNI_COMMIT");
 
 pub use config::Config;
 pub use error::{Error, code};

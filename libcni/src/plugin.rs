@@ -21,7 +21,7 @@ use crate::keys::{Configuration, Level};
 use crate::netns::Netns;
 use crate::result::CniResult;
 use crate::runtime::NetworkList;
-use crate::version::Version;
+use crate::version::{self, Version};
 
 /// What the container's namespace is to a plugin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,9 @@ pub trait Plugin {
 
     /// Whether it works inside the container's namespace.
     const KIND: Kind;
+
+    /// The commit that it was built from, for `--version`.
+    const COMMIT: Option<&'static str> = None;
 
     /// What an operator may run by hand.
     const OPERATOR: Option<Operator> = None;
@@ -180,7 +183,7 @@ fn answer_argument<P: Plugin>(argument: &OsString) -> Answer {
     }
     let subject = || documents::Subject::of::<P>();
     let printed = match argument.to_str() {
-        Some("--version" | "-V") => format!("{} {}\n", about.name, about.version),
+        Some("--version" | "-V") => format!("{} {}\n", about.name, version::of_program(about.version, P::COMMIT)),
         Some("--help" | "-h") => subject().help(),
         Some("--markdown") => subject().markdown(),
         Some("--man") => man::page(&subject()),

@@ -134,6 +134,11 @@ pub fn list(versions: &[Version]) -> String {
     versions.iter().map(|version| version.as_str()).collect::<Vec<_>>().join(", ")
 }
 
+/// A program's version with the commit that it was built from, as `--version` prints it: `0.1.0 (0123456789ab)`.
+pub fn of_program(version: &str, commit: Option<&str>) -> String {
+    commit.map_or_else(|| version.to_owned(), |commit| format!("{version} ({commit})"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,21 +8,25 @@ use conformance::bench::report::{Report, Row, binaries};
 use conformance::bench::workload::{self, Workload};
 use conformance::bench::{Set, across, chart, host_local, map, measure, run, wires};
 use conformance::lab;
+use libcni::tool;
 
 const HELP: &str = "\
-Needs root. Touches only network namespaces and temporary directories that it makes itself, but for nftables' and
-iptables' lock files. Stops by itself, and when interrupted leaves nothing behind.
+Needs root. Touches only network namespaces and temporary directories that it makes itself, but for
+nftables' and iptables' lock files. Stops by itself, and leaves nothing behind when interrupted.
 
-Both sets run in turn (A B A B) in one run: the ratios are what counts, for they hold on other machines too. The floor is
-the netlink messages of the ADD or DEL, sent by this process, and two executions of an empty program.
+Both sets run in turn (A B A B) in one run: the ratios are what counts, for they hold on other
+machines too. The floor is the netlink messages of the ADD or DEL, sent by this process, and two
+executions of an empty program.
 
 All of it, against Debian's containernetworking-plugins, takes some minutes:
   cni-bench --bin-dir /opt/cni/bin --against /usr/lib/cni --json bench.json --svg bench.svg";
 
 /// Measures two sets of CNI plugins side by side.
 #[derive(Parser)]
-#[command(name = "cni-bench", version, after_help = HELP)]
+#[command(name = "cni-bench", version = tool::version(env!("CARGO_PKG_VERSION")), after_help = HELP, max_term_width = 100)]
 struct Cli {
+    #[command(flatten)]
+    documents: tool::Documents,
     /// The plugins
     #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
     bin_dir: PathBuf,
@@ -63,7 +67,12 @@ fn main() -> ExitCode {
             _ => ExitCode::FAILURE,
         };
     }
-    match bench(&Cli::parse()) {
+    let cli = Cli::parse();
+    if let Some(text) = cli.documents.text::<Cli>(HELP) {
+        print!("{text}");
+        return ExitCode::SUCCESS;
+    }
+    match bench(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             lab::leave::hold();

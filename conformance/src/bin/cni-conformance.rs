@@ -4,7 +4,8 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use conformance::crash::command::CrashArgs;
@@ -13,7 +14,7 @@ use conformance::suite::config::Network;
 use conformance::suite::report::{html, junit, text};
 use conformance::suite::runner::{self, Options, Run};
 use conformance::suite::trials;
-use libcni::Version;
+use libcni::{Version, tool};
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -23,17 +24,24 @@ Examples:
   cni-conformance report my.json theirs.json --out comparison.html
   cni-conformance explain del.repeated
 
-It needs to be root: every trial runs in mount and network namespaces of its own, and changes nothing outside them.
-It uses the programs ip, bridge, tc (iproute2), nsenter (util-linux) and, where installed, nft and iptables.
+Needs root. Every trial runs in mount and network namespaces of its own, and changes nothing outside
+of them. It uses the programs ip, bridge, tc (iproute2), nsenter (util-linux) and, where installed,
+nft and iptables.
 
-Exit status: 0 every must is kept (with --strict every should too); 1 one is broken; 2 wrong usage; 3 the suite could
-not find out about a clause.";
+Exit status:
+  0  every must is kept (with --strict every should too)
+  1  one is broken
+  2  wrong usage
+  3  the suite could not find out about a clause";
 
 #[derive(Parser)]
-#[command(version, about = "Does a CNI plugin keep the specification, clause by clause?", after_help = AFTER_HELP)]
+#[command(version = tool::version(env!("CARGO_PKG_VERSION")), after_help = AFTER_HELP, max_term_width = 100)]
+#[command(about = "Does a CNI plugin keep the specification, clause by clause?", arg_required_else_help = true)]
 struct Cli {
+    #[command(flatten)]
+    documents: tool::Documents,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
@@ -137,7 +145,17 @@ impl From<KindArg> for Kind {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let cli = Cli::parse();
+    if let Some(text) = cli.documents.text::<Cli>(AFTER_HELP) {
+        let _ = print(&text);
+        return ExitCode::SUCCESS;
+    }
+    let Some(command) = cli.command else {
+        Cli::command()
+            .error(ErrorKind::MissingSubcommand, "a subcommand is missing; see cni-conformance --help")
+            .exit();
+    };
+    let done = match command {
         Command::Run(arguments) => run(&arguments),
         Command::Report { runs, out } => compare(&runs, out.as_deref()),
         Command::List => {

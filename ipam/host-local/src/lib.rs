@@ -50,7 +50,7 @@ impl Plugin for Ipam {
     const ABOUT: About = About {
         name: "host-local",
         version: env!("CARGO_PKG_VERSION"),
-        summary: "gives each Pod addresses of its own from ranges, and keeps them on this node's disk",
+        summary: "gives each Pod its own addresses from ranges, and keeps them on the node's disk",
         example: r#"{
   "cniVersion": "1.1.0", "name": "pods", "type": "bridge",
   "ipam": {
@@ -66,6 +66,7 @@ impl Plugin for Ipam {
     };
 
     const KIND: Kind = Kind::Ipam;
+    const COMMIT: Option<&str> = libcni::COMMIT;
 
     fn add(request: &Request, config: HostLocal, attachment: &Attachment) -> Result<CniResult, Error> {
         let settings = Settings::resolve(request, &config)?;

@@ -66,6 +66,7 @@ impl<P: ChainedPlugin> Plugin for InChain<P> {
 
     const ABOUT: About = P::ABOUT;
     const KIND: Kind = Kind::Interface;
+    const COMMIT: Option<&str> = libcni::COMMIT;
 
     fn validate(request: &Request, config: &P::Config) -> Result<(), Error> {
         P::validate(request, config)

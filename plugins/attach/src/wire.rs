@@ -110,6 +110,7 @@ impl<P: WirePlugin> Plugin for Wired<P> {
 
     const ABOUT: About = P::ABOUT;
     const KIND: Kind = Kind::Interface;
+    const COMMIT: Option<&str> = libcni::COMMIT;
     const OPERATOR: Option<Operator> = Some(follow::operator::<P::Nodes>());
 
     fn validate(request: &Request, config: &P::Config) -> Result<(), Error> {

@@ -34,6 +34,7 @@ impl Plugin for Loopback {
         example: r#"{ "cniVersion": "1.0.0", "name": "lo", "plugins": [{ "type": "loopback" }] }"#,
     };
     const KIND: Kind = Kind::Interface;
+    const COMMIT: Option<&str> = libcni::COMMIT;
 
     fn add(request: &Request, _config: Config, attachment: &Attachment) -> Result<CniResult, Error> {
         let previous = request.config.prev_result()?;

@@ -31,6 +31,7 @@ impl Plugin for VxlanOverlay {
 
     const ABOUT: About = config::ABOUT;
     const KIND: Kind = Kind::Interface;
+    const COMMIT: Option<&str> = libcni::COMMIT;
     const OPERATOR: Option<Operator> = Wired::<First>::OPERATOR;
 
     fn validate(request: &Request, config: &Config) -> Result<(), Error> {

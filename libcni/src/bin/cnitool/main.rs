@@ -13,28 +13,39 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use libcni::error::{Error, code};
 use libcni::runtime::{Cache, Cached, NetworkList, Parameters, Runtime};
-use libcni::{Version, version};
+use libcni::{Version, tool, version};
 
 use attachment::{Found, Named};
 use environment::{absolute, text, variable};
 
+/// Ends `--help`, which is to fit a screen. The manual page has this too, and [`MORE`].
 const HELP: &str = "\
 Environment:
   NETCONFPATH      where network configurations are  [default: /etc/cni/net.d]
-  CNI_PATH         where plugins are, separated by ':'  [default: /opt/cni/bin]
+  CNI_PATH         where plugins are, separated by ':'  [default: /opt/cni/bin:/usr/lib/cni]
   CNI_CONTAINERID  the container's ID  [default: made of the namespace's path]
   CNI_IFNAME       the interface inside the namespace  [default: eth0]
   CNI_ARGS         generic arguments: KEY=VALUE;KEY=VALUE
   CAP_ARGS         capability arguments, a JSON object: {\"mac\": \"0a:58:0a:16:00:05\"}
-check and del take the last two from the cache, as add got them, unless they are set.
+
+Exit status:
+  0  done; a del of what is not there too, which says so on stderr
+  1  an error, which is on stderr; an add that failed may have left something: del removes it
+  4  status: unknown, for the network's version is older than 1.1.0 and has no STATUS";
+
+/// What only the manual page has.
+const MORE: &str = "\
+Cache:
+check and del take CNI_ARGS and CAP_ARGS from the cache, as add got them, unless they are set.
 
 What another program added (containerd, CRI-O, Podman): list shows it, if its cache is in --cache-dir.
 check and del find it by its namespace, or by --container-id, which needs no namespace.
 
-By hand:
+Example:
   mkdir -p /etc/cni/net.d
   cat > /etc/cni/net.d/10-demo.conflist <<END
   {\"cniVersion\": \"1.0.0\", \"name\": \"demo\", \"plugins\": [{
@@ -45,19 +56,15 @@ By hand:
   cnitool add demo /run/netns/blue
   ip netns exec blue ping -c 1 10.22.0.1
   cnitool del demo /run/netns/blue
-  ip netns del blue
-
-Exit status:
-  0  done; a del of what is not there too, which says so on stderr
-  1  an error, which is on stderr; an add that failed may have left something: del removes it
-  4  status: unknown, for the network's version is older than 1.1.0 and has no STATUS";
+  ip netns del blue";
 
 /// `status` of a network whose plugins can't be asked: what init scripts answer for an unknown status (LSB).
 const UNKNOWN: u8 = 4;
 
 /// Carries out a CNI network configuration, by hand, in a network namespace that exists already.
 #[derive(Parser)]
-#[command(name = "cnitool", version, after_help = HELP, disable_help_subcommand = true)]
+#[command(name = "cnitool", version = tool::version(env!("CARGO_PKG_VERSION")), after_help = HELP, max_term_width = 100)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
 struct Cli {
     /// Where results are remembered between add, check and del
     #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/cni")]
@@ -68,8 +75,10 @@ struct Cli {
     /// The container's ID; instead of CNI_CONTAINERID
     #[arg(long, global = true, value_name = "ID")]
     container_id: Option<String>,
+    #[command(flatten)]
+    documents: tool::Documents,
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
@@ -131,22 +140,21 @@ struct Network {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
-        }
-    };
     init_logging();
-    let done = cli.run().and_then(|outcome| match outcome {
-        Outcome::Done(output) => print(&output).map(|()| ExitCode::SUCCESS),
-        Outcome::Unknown => Ok(ExitCode::from(UNKNOWN)),
-    });
+    let done = match Cli::try_parse() {
+        Ok(cli) => cli.answer(),
+        Err(error) => Ok(wrong_usage(&error)),
+    };
     done.unwrap_or_else(|error| {
         eprintln!("cnitool: {error}");
         ExitCode::FAILURE
     })
+}
+
+/// Also what is printed because it was asked for, which is no failure.
+fn wrong_usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// How a command ended that did not fail.
@@ -176,8 +184,22 @@ fn print(output: &str) -> Result<(), Error> {
 }
 
 impl Cli {
-    fn run(&self) -> Result<Outcome, Error> {
-        match &self.command {
+    fn answer(&self) -> Result<ExitCode, Error> {
+        if let Some(text) = self.documents.text::<Cli>(&format!("{HELP}\n\n{MORE}")) {
+            return print(&text).map(|()| ExitCode::SUCCESS);
+        }
+        let Some(command) = &self.command else {
+            let words = "a subcommand is missing; see cnitool --help";
+            return Ok(wrong_usage(&Cli::command().error(ErrorKind::MissingSubcommand, words)));
+        };
+        match self.run(command)? {
+            Outcome::Done(output) => print(&output).map(|()| ExitCode::SUCCESS),
+            Outcome::Unknown => Ok(ExitCode::from(UNKNOWN)),
+        }
+    }
+
+    fn run(&self, command: &Command) -> Result<Outcome, Error> {
+        match command {
             Command::Add(target) => self.add(target).map(Outcome::Done),
             Command::Check(added) => self.check(added).map(Outcome::from),
             Command::Del(added) => self.del(added).map(Outcome::from),
@@ -186,7 +208,7 @@ impl Cli {
             Command::Gc { network, all } => self.gc(network, *all).map(Outcome::from),
             Command::Version => Ok(Outcome::Done(format!(
                 "cnitool {}\nCNI spec versions: {}\n",
-                env!("CARGO_PKG_VERSION"),
+                tool::version(env!("CARGO_PKG_VERSION")),
                 version::list(&Version::ALL)
             ))),
         }
@@ -289,7 +311,7 @@ impl Cli {
     }
 
     fn runtime(&self) -> Result<Runtime, Error> {
-        let path = variable("CNI_PATH").unwrap_or_else(|| "/opt/cni/bin".into());
+        let path = variable("CNI_PATH").unwrap_or_else(|| "/opt/cni/bin:/usr/lib/cni".into());
         let directories = std::env::split_paths(&path).filter(|entry| !entry.as_os_str().is_empty());
         let path = directories.map(|directory| absolute(&directory)).collect::<Result<_, _>>()?;
         Ok(Runtime { path, cache: Cache::new(absolute(&self.cache_dir)?) })
@@ -379,7 +401,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 
