@@ -56,7 +56,7 @@ needs_of_long=(
 
 # The test programs of conformance/tests that --quick leaves out, with all of conformance/clients. What they take is in
 # docs/src/dev/tests.md.
-long=(all_at_once bench budget conformance_ours conformance_theirs crash many_addresses map_cost previous_release suite_self)
+long=(all_at_once bench budget conformance_ours conformance_theirs crash install many_addresses map_cost previous_release suite_self)
 
 # What single tests execute, which are skipped where it can't be had.
 wants=(
