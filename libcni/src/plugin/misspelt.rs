@@ -68,7 +68,8 @@ fn look(level: &Level, object: &Map<String, Value>, at: &At<'_>, found: &mut Vec
 fn look_into(shape: &Shape, value: &Value, at: &At<'_>, found: &mut Vec<(String, String)>) {
     match (shape, value) {
         (Shape::Object(level), Value::Object(object)) => look(level, object, at, found),
-        (Shape::List(shape), Value::Array(list)) => {
+        (Shape::List(element), Value::Array(list)) => {
+            let shape = &element();
             list.iter().enumerate().for_each(|(index, value)| look_into(shape, value, &At::Index(at, index), found));
         }
         _ => (),
