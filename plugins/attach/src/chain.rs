@@ -156,7 +156,7 @@ fn add<P: ChainedPlugin>(request: &Request, config: &P::Config, attachment: &Att
     let network = follow::open(request, P::nodes(config))?;
     let mut chained = gather::<P>(request, config, attachment, &kernel)?;
     if let Some(network) = &network {
-        chained.followed = network.follow(&kernel, P::needs_inside(&chained)).map_err(of_cluster)?;
+        chained.followed = follow::follow(network, &kernel, P::needs_inside(&chained))?;
     }
     let overlay = overlay_interfaces(&kernel, network.as_ref())?;
     let mut plan = Plan::default();

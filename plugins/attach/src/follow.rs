@@ -1,6 +1,6 @@
 //! The node map in a plugin's configuration, for the verbs and for `--sync`.
 
-use cluster::Network;
+use cluster::{Followed, Network};
 use kernel::{Changes, Kernel};
 use libcni::plugin::Operator;
 use libcni::{Error, Request, code};
@@ -23,6 +23,18 @@ fn network<N: NodeKeys>(request: &Request) -> Result<Option<Network>, Error> {
         true => open(request, &request.config.read::<N>()?),
         false => Ok(None),
     }
+}
+
+/// ADD: brings the node to what the map says. What removed the ways to other nodes may have removed those to this node's
+/// own Pods too, so they are looked at where the former were missing.
+pub fn follow(network: &Network, kernel: &Kernel, masquerade: bool) -> Result<Followed, Error> {
+    let followed = network.follow(kernel, masquerade).map_err(of_cluster)?;
+    if followed.was_reconciled
+        && let Err(error) = restore::and_log(kernel)
+    {
+        log::warn!("other Pods of this node may have lost routes or rules, and could not be looked at: {error}");
+    }
+    Ok(followed)
 }
 
 /// GC: brings the node to what the map says, if the configuration has one.

@@ -143,8 +143,9 @@ fn add<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Attach
     names::refuse_second(&kernel, request, &attachment.id)?;
     P::refuse(config, &kernel)?;
     let network = follow::open(request, P::nodes(config))?;
-    let followed = network.as_ref().map(|network| network.follow(&kernel, P::masquerades(config))).transpose();
-    let followed = followed.map_err(of_cluster)?.unwrap_or_default();
+    let followed =
+        network.as_ref().map(|network| follow::follow(network, &kernel, P::masquerades(config))).transpose()?;
+    let followed = followed.unwrap_or_default();
     let ipam = Ipam::of(request, &followed.pod_cidrs)?;
     let wiring = Wiring::new(request, config, attachment, followed);
     let mut undo = Undo::new(request, attachment, &kernel, |request, attachment| {

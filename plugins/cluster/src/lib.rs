@@ -102,6 +102,8 @@ pub struct Followed {
     pub mtu: Option<u32>,
     /// This node's Pod CIDRs; empty if only the map could tell.
     pub pod_cidrs: Vec<IpNetwork>,
+    /// Something was missing or had changed, so everything was looked at.
+    pub was_reconciled: bool,
 }
 
 /// Brings this node to what the map says: devices, routes, neighbors, and what is not masqueraded. What exists already
@@ -120,7 +122,7 @@ fn reconcile_locked(
     let plan = declaration.plan(witness, masquerade, how.renumber);
     plan.possible(kernel)?;
     let done = plan.add(kernel)?;
-    Ok((followed(&declaration, how.masquerade), done.changes))
+    Ok((Followed { was_reconciled: true, ..followed(&declaration, how.masquerade) }, done.changes))
 }
 
 /// Brings this node to what the map says: devices, routes, neighbors, and what is not masqueraded. What exists already
@@ -169,5 +171,6 @@ fn followed(declaration: &Declaration, masquerade: bool) -> Followed {
         inside: masquerade.then(|| declaration.all_inside()),
         mtu: declaration.mtu(),
         pod_cidrs: declaration.view.own.pod_cidrs.clone(),
+        was_reconciled: false,
     }
 }

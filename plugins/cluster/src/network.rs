@@ -85,7 +85,7 @@ impl Network {
         }
         let inside = if masquerade { inside::outline(kernel, self.tag())? } else { None };
         let is_missing = masquerade && inside.is_none();
-        Ok((!is_missing).then_some(Followed { inside, mtu, pod_cidrs }))
+        Ok((!is_missing).then_some(Followed { inside, mtu, pod_cidrs, was_reconciled: false }))
     }
 
     /// The least MTU of the overlay's devices that exist.
@@ -110,6 +110,9 @@ impl Network {
     }
 }
 
+/// 2: with samples.
+const FORM_OF_WITNESSES: u8 = 2;
+
 /// Of everything that decides what should exist, apart from the machine itself.
 fn digest(keys: &Keys, reach: &Reach) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -117,7 +120,7 @@ fn digest(keys: &Keys, reach: &Reach) -> u64 {
     keys.node_name.hash(&mut hasher);
     keys.underlay_family.hash(&mut hasher);
     format!("{reach:?}").hash(&mut hasher);
-    // A newer version may make other things of the same map.
-    env!("CARGO_PKG_VERSION").hash(&mut hasher);
+    // A newer version may make other things of the same map, and a newer form of the witnesses says other things of it.
+    (env!("CARGO_PKG_VERSION"), FORM_OF_WITNESSES).hash(&mut hasher);
     hasher.finish()
 }
