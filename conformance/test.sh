@@ -48,6 +48,7 @@ needs=(
 # What single tests execute, which are skipped where it can't be had.
 wants=(
     jq:jq
+    systemd-analyze:systemd
     go:golang-go
     /usr/share/gocode/src/github.com/containernetworking/cni/libcni:golang-github-appc-cni-dev
 )

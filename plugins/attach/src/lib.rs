@@ -6,7 +6,7 @@
 //!   `ipam.rs`, `check.rs`, `status.rs` and `removal.rs` are parts of them.
 //! * `owner.rs`, `label.rs`, `record.rs`: how the kernel knows what belongs to which attachment.
 //! * `kinds/`: the registry of what an attachment can own beside its wire; `veth.rs`: the wire itself; `restore.rs`: what is
-//!   put back after a flush; `living.rs`: whose address must not be given again.
+//!   put back after a flush; `living.rs` and `in_use.rs`: whose address must not be given again.
 //! * `routed.rs`, `pod.rs`: wires that several plugins share.
 //! * `follow.rs`: the node map in a configuration (`cluster` does the work). `reference.rs`: what the reference plugins left.
 //! * `keys.rs`, `mac.rs`: keys that several plugins share.
@@ -16,6 +16,7 @@ pub mod chain;
 pub mod check;
 pub mod error;
 pub mod follow;
+mod in_use;
 pub mod ipam;
 pub mod keys;
 pub mod kinds;

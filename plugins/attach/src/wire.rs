@@ -21,6 +21,7 @@ use libcni::{
 use crate::check;
 use crate::error::{check_failed, of_cluster, told};
 use crate::follow;
+use crate::in_use;
 use crate::ipam::{self, Ipam};
 use crate::keys::{NodeKeys, WireKeys};
 use crate::kinds::Owned;
@@ -94,6 +95,11 @@ pub trait WirePlugin {
 
     /// Everything else, in the order in which it depends on one another, once the pair is there and labelled.
     fn plan(wiring: &Wiring<Self::Config>, plan: &mut Plan);
+
+    /// Links of the node that Pods of the network are on, beside their own pairs.
+    fn links_of_pods(_config: &Self::Config) -> Vec<String> {
+        Vec::new()
+    }
 
     /// Links of the node that the result lists before the pair: the bridge.
     fn listed(_config: &Self::Config) -> Vec<String> {
@@ -181,6 +187,7 @@ fn connect<'a, P: WirePlugin>(
 
     let from_ipam = asked.answer()?;
     undo.has_addresses(ipam);
+    let from_ipam = in_use::unused(kernel, ipam, from_ipam, &P::links_of_pods(wiring.config))?;
     wiring.subnets = from_ipam.ips.iter().map(|ip| ip.address).collect();
     wiring.addresses = P::complete(wiring.config, kernel, from_ipam)?;
     wiring.addresses.dns = P::keys(wiring.config).dns.or(std::mem::take(&mut wiring.addresses.dns));

@@ -139,6 +139,11 @@ impl WirePlugin for OnBridge {
         }
     }
 
+    fn links_of_pods(config: &Config) -> Vec<String> {
+        let with_vlan = config.vlan().map(|_| gateway_link(config));
+        [config.bridge.clone()].into_iter().chain(with_vlan).collect()
+    }
+
     fn listed(config: &Config) -> Vec<String> {
         vec![config.bridge.clone()]
     }

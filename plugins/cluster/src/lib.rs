@@ -3,7 +3,7 @@
 //! [`reconcile`] brings this node to what a map says, and [`check`] looks whether it is there: a caller that has a map
 //! calls them. A plugin has the map in its configuration and no daemon that watches it, so it goes through [`Network`]: ADD calls
 //! [`Network::follow`], which reconciles only if the map, the configuration or the kernel changed since the last time. It
-//! knows that from a digest that a witness in the kernel holds ([`witness`]): two questions to the kernel, whatever the
+//! knows that from a digest that a witness in the kernel holds ([`witness`]): two questions to the kernel and one for each link, whatever the
 //! number of nodes, and the map is not even parsed. GC and `--sync` look at everything.
 //!
 //! A process that changes something holds the network's lock (`lock.rs`).

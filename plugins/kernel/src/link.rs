@@ -61,6 +61,22 @@ pub fn index(kernel: &Kernel, at: At, name: &str) -> Result<u32> {
     known.map_or_else(|| expect(kernel, at, name).map(|link| link.index), Ok)
 }
 
+/// The index of the link called `name`, if there is one; asked of the kernel once.
+pub fn index_if_there(kernel: &Kernel, at: At, name: &str) -> Result<Option<u32>> {
+    let known = kernel.indices.borrow().get(&(at, name.to_owned())).copied();
+    known.map_or_else(|| Ok(get(kernel, at, name)?.map(|link| link.index)), |index| Ok(Some(index)))
+}
+
+/// The link with this index, if there is one.
+pub fn with_index(kernel: &Kernel, at: At, index: u32) -> Result<Option<Link>> {
+    let message = LinkUnspec::new_with_index(index).append_extra_attribute(without_statistics()).build();
+    let doing = || format!("looking for link {index} {}", at.words());
+    match kernel.route(at).get_as(Rtm::get_link(message), 0, &read_all, &doing) {
+        Err(error) if error.is(nix::errno::Errno::ENODEV) => Ok(None),
+        other => other,
+    }
+}
+
 /// The link called `name`, which must be there.
 pub fn expect(kernel: &Kernel, at: At, name: &str) -> Result<Link> {
     get(kernel, at, name)?.ok_or_else(|| changed(format!("interface {name:?} {} is missing", at.words())))

@@ -169,6 +169,32 @@ pub fn matching(kernel: &Kernel, at: At, ip: IpAddr) -> Result<Option<RouteMessa
     }
 }
 
+/// Where a route takes the packets to one address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Destined {
+    /// It is an address of this machine.
+    Here,
+    /// The route is to this address alone, out of this link.
+    Alone(u32),
+    /// The address is on this link, with others.
+    OnLink(u32),
+    /// To a next hop, or nowhere.
+    Away,
+}
+
+/// Where `route`, the one that packets to `ip` take, leads them.
+pub fn destined(route: &RouteMessage, ip: IpAddr) -> Destined {
+    let is_alone = destination(route) == Some(ip.into());
+    match (route.header.kind, next_hop(route)) {
+        (RouteType::Local, _) => Destined::Here,
+        (RouteType::Unicast, (_, Some(link))) if is_alone => Destined::Alone(link),
+        (RouteType::Unicast, (None, Some(link))) if route.header.destination_prefix_length > 0 => {
+            Destined::OnLink(link)
+        }
+        _ => Destined::Away,
+    }
+}
+
 /// What a lookup answers where nothing leads.
 const NO_ROUTE: [Errno; 4] = [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EACCES, Errno::EINVAL];
 
