@@ -108,3 +108,22 @@ fn an_address_in_use_that_ipam_insists_on_is_refused_and_nothing_stays() {
         assert_eq!(pod.netns().sh("ip -o link | grep -c eth0 || true").trim(), "0", "{plugin}");
     }
 }
+
+#[test]
+fn status_warns_of_pods_of_another_network_in_the_same_subnet() {
+    for plugin in PLUGINS {
+        let node = Node::new("node");
+        let config = config(&node, plugin);
+        let warnings = |node: &Node| {
+            let reply = node.call_network(plugin, "STATUS", &config);
+            assert_eq!(reply.stdout, "", "{plugin}: {}", reply.stderr);
+            reply.stderr.lines().filter(|line| line.contains("ports that podwire did not make")).count()
+        };
+        assert_eq!(warnings(&node), 0, "{plugin}");
+        let _old = old_network(&node);
+        assert_eq!(warnings(&node), 1, "{plugin}");
+        // A Pod of podwire's own is no reason, whatever its bridge.
+        node.netns.sh("ip link del cbr0; ip link add cbr0 type bridge; ip addr add 10.244.0.1/24 dev cbr0");
+        assert_eq!(warnings(&node), 0, "{plugin}");
+    }
+}

@@ -91,7 +91,7 @@ impl<P: ChainedPlugin> Plugin for InChain<P> {
     fn status(request: &Request, config: P::Config) -> Result<(), Error> {
         let kernel = Kernel::open().map_err(|error| unavailable(told(error)))?;
         match follow::open(request, P::nodes(&config)).map_err(follow::limited)? {
-            Some(network) => follow::status(&network, &kernel),
+            Some(network) => follow::status(&network, &kernel).map(drop),
             None => Ok(()),
         }
     }

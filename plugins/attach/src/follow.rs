@@ -1,6 +1,7 @@
 //! The node map in a plugin's configuration, for the verbs and for `--sync`.
 
 use cluster::{Followed, Network};
+use ipnetwork::IpNetwork;
 use kernel::{Changes, Kernel};
 use libcni::plugin::Operator;
 use libcni::{Error, Request, code};
@@ -45,8 +46,9 @@ pub fn sync_if_any<N: NodeKeys>(request: &Request, kernel: &Kernel) -> Result<()
     }
 }
 
-/// STATUS: code 51 if the map can't be used, 50 if this node is not as the map and the configuration say.
-pub fn status(network: &Network, kernel: &Kernel) -> Result<(), Error> {
+/// STATUS: code 51 if the map can't be used, 50 if this node is not as the map and the configuration say. Returns this
+/// node's Pod CIDRs.
+pub fn status(network: &Network, kernel: &Kernel) -> Result<Vec<IpNetwork>, Error> {
     let map = network.map().map_err(|error| limited(of_cluster(error)))?;
     network.possible(kernel, &map).map_err(|error| unavailable(of_cluster(error)))
 }

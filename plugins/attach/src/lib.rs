@@ -9,6 +9,7 @@
 //!   put back after a flush; `living.rs` and `in_use.rs`: whose address must not be given again.
 //! * `routed.rs`, `pod.rs`: wires that several plugins share.
 //! * `follow.rs`: the node map in a configuration (`cluster` does the work). `reference.rs`: what the reference plugins left.
+//! * `foreign_pods.rs`: what STATUS says of another program's Pods.
 //! * `keys.rs`, `mac.rs`: keys that several plugins share.
 #![warn(missing_docs)]
 
@@ -16,6 +17,7 @@ pub mod chain;
 pub mod check;
 pub mod error;
 pub mod follow;
+mod foreign_pods;
 mod in_use;
 pub mod ipam;
 pub mod keys;

@@ -21,6 +21,7 @@ use libcni::{
 use crate::check;
 use crate::error::{check_failed, of_cluster, told};
 use crate::follow;
+use crate::foreign_pods;
 use crate::in_use;
 use crate::ipam::{self, Ipam};
 use crate::keys::{NodeKeys, WireKeys};
@@ -323,8 +324,10 @@ fn status<P: WirePlugin>(request: &Request, config: &P::Config) -> Result<(), Er
     if P::routes(config) {
         status::warn_of_dropped_forwarding(&kernel);
     }
+    let mut subnets = foreign_pods::subnets_of_ipam(request);
     if let Some(network) = follow::open(request, P::nodes(config)).map_err(follow::limited)? {
-        follow::status(&network, &kernel)?;
+        subnets.extend(follow::status(&network, &kernel)?);
     }
+    foreign_pods::warn(&kernel, &subnets);
     ipam::status(request)
 }

@@ -154,10 +154,11 @@ pub fn check(
     Ok((followed(&declaration, true), plan.faults(kernel)))
 }
 
-/// Could this node be brought to what the map says? Nothing is touched.
-pub fn possible(kernel: &Kernel, network: NetworkTag, seat: Seat, reach: &Reach) -> Result<()> {
+/// Could this node be brought to what the map says? Nothing is touched. Returns this node's Pod CIDRs.
+pub fn possible(kernel: &Kernel, network: NetworkTag, seat: Seat, reach: &Reach) -> Result<Vec<IpNetwork>> {
     let declaration = declare(kernel, network, seat, reach)?;
-    Ok(declaration.plan(Witness { network, digest: 0 }, false, false).possible(kernel)?)
+    declaration.plan(Witness { network, digest: 0 }, false, false).possible(kernel)?;
+    Ok(declaration.view.own.pod_cidrs)
 }
 
 fn declare(kernel: &Kernel, network: NetworkTag, seat: Seat, reach: &Reach) -> Result<Declaration> {

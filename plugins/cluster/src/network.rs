@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use ipnetwork::IpNetwork;
 use kernel::link::Link;
 use kernel::{At, Changes, Kernel, link};
 use nodes::{Keys, Map};
@@ -54,7 +55,7 @@ impl Network {
     }
 
     /// [`crate::possible`], with a map that was read before.
-    pub fn possible(&self, kernel: &Kernel, map: &Map) -> Result<()> {
+    pub fn possible(&self, kernel: &Kernel, map: &Map) -> Result<Vec<IpNetwork>> {
         crate::possible(kernel, self.tag(), self.seat(map), &self.reach)
     }
 
