@@ -24,13 +24,16 @@ const LEAST_COMMON: usize = 4;
 
 /// Tells the log about every slip. An IPAM plugin is responsible for the keys inside of objects: those of the outermost level are its
 /// caller's.
-pub fn warn(keys: &Level, kind: Kind, config: &Config) {
+///
+/// A key of `others`, of another plugin of the suite, is no slip.
+pub fn warn(keys: &Level, kind: Kind, others: &[(&str, &str)], config: &Config) {
     for spelling in &config.spellings {
         if kind == Kind::Interface || spelling.written.contains('.') {
             log::warn!("key {:?} is taken as {:?}, which is its proper spelling", spelling.written, spelling.proper);
         }
     }
-    for (key, meant) in suspicious(keys, kind, &config.object) {
+    let slips = suspicious(keys, kind, &config.object);
+    for (key, meant) in slips.iter().filter(|(key, _)| !others.iter().any(|(other, _)| other == key)) {
         log::warn!("key {key:?} is not known: is {meant:?} meant?");
     }
 }

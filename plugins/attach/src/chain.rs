@@ -20,7 +20,7 @@ use crate::label::Label;
 use crate::owner::Owner;
 use crate::undo::Undo;
 use crate::wire::overlay_interfaces;
-use crate::{follow, names, removal};
+use crate::{follow, names, removal, suite};
 
 /// A plugin that adjusts an interface which an earlier plugin made: its configuration and its plan.
 pub trait ChainedPlugin {
@@ -66,6 +66,7 @@ impl<P: ChainedPlugin> Plugin for InChain<P> {
 
     const ABOUT: About = P::ABOUT;
     const KIND: Kind = Kind::Interface;
+    const KEYS_OF_OTHERS: &'static [(&'static str, &'static str)] = suite::KEYS;
 
     fn validate(request: &Request, config: &P::Config) -> Result<(), Error> {
         P::validate(request, config)

@@ -9,6 +9,7 @@
 //!   put back after a flush; `living.rs` and `in_use.rs`: whose address must not be given again.
 //! * `routed.rs`, `pod.rs`: wires that several plugins share.
 //! * `follow.rs`: the node map in a configuration (`cluster` does the work). `reference.rs`: what the reference plugins left.
+//! * `suite.rs`: every key of the suite, to warn of those that another plugin has.
 //! * `foreign_pods.rs`: what STATUS says of another program's Pods.
 //! * `keys.rs`, `mac.rs`: keys that several plugins share.
 #![warn(missing_docs)]
@@ -36,6 +37,7 @@ pub mod removal;
 pub mod restore;
 pub mod routed;
 pub mod status;
+pub mod suite;
 pub mod undo;
 pub mod veth;
 pub mod wire;

@@ -31,7 +31,7 @@ use crate::label::Label;
 use crate::undo::Undo;
 use crate::veth::{Pair, Wire};
 pub use crate::wiring::Wiring;
-use crate::{names, removal, status};
+use crate::{names, removal, status, suite};
 
 /// A plugin that wires a Pod: its configuration and its plan.
 pub trait WirePlugin {
@@ -117,6 +117,7 @@ impl<P: WirePlugin> Plugin for Wired<P> {
 
     const ABOUT: About = P::ABOUT;
     const KIND: Kind = Kind::Interface;
+    const KEYS_OF_OTHERS: &'static [(&'static str, &'static str)] = suite::KEYS;
     const OPERATOR: Option<Operator> = Some(follow::operator::<P::Nodes>());
 
     fn validate(request: &Request, config: &P::Config) -> Result<(), Error> {

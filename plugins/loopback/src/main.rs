@@ -34,6 +34,7 @@ impl Plugin for Loopback {
         example: r#"{ "cniVersion": "1.0.0", "name": "lo", "plugins": [{ "type": "loopback" }] }"#,
     };
     const KIND: Kind = Kind::Interface;
+    const KEYS_OF_OTHERS: &'static [(&'static str, &'static str)] = attach::suite::KEYS;
 
     fn add(request: &Request, _config: Config, attachment: &Attachment) -> Result<CniResult, Error> {
         let previous = request.config.prev_result()?;

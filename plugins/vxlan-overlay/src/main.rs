@@ -31,6 +31,7 @@ impl Plugin for VxlanOverlay {
 
     const ABOUT: About = config::ABOUT;
     const KIND: Kind = Kind::Interface;
+    const KEYS_OF_OTHERS: &'static [(&'static str, &'static str)] = Wired::<First>::KEYS_OF_OTHERS;
     const OPERATOR: Option<Operator> = Wired::<First>::OPERATOR;
 
     fn validate(request: &Request, config: &Config) -> Result<(), Error> {
