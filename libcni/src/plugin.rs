@@ -149,7 +149,7 @@ fn undo_undelivered<P: Plugin>(request: &Request) {
     if let Some(attachment) = &request.invocation.attachment
         && let Err(error) = P::del(request, attachment)
     {
-        log::error!("undoing the ADD: {error}");
+        log::error!("undoing the ADD failed: {error}");
     }
 }
 
@@ -347,7 +347,7 @@ fn add<P: Plugin>(request: &Request, config: P::Config, attachment: &Attachment)
     let result = P::add(request, config, attachment)?;
     result.to_value(request.config.version).inspect_err(|_| {
         if let Err(error) = P::del(request, attachment) {
-            log::error!("undoing the ADD: {error}");
+            log::error!("undoing the ADD failed: {error}");
         }
     })
 }

@@ -250,7 +250,7 @@ fn a_misspelt_key_is_told_with_the_one_that_was_meant() {
         ("ipam.subent", "ipam.subnet"),
         ("ipam.ranges[0][0].rangestart_", "ipam.ranges[0][0].rangeStart"),
     ] {
-        assert!(reply.stderr.contains(&format!("{key:?} is not known: is {meant:?} meant?")), "{}", reply.stderr);
+        assert!(reply.stderr.contains(&format!("{key:?} is not known: did you mean {meant:?}?")), "{}", reply.stderr);
     }
     assert!(!reply.stderr.contains("mine"), "{}", reply.stderr);
     reply.ok();
@@ -277,7 +277,7 @@ fn keys_are_taken_in_any_case_as_gos_decoder_takes_them() {
         ("ipam.dataDIR", "dataDir"),
         ("ipam.ranges[0][0].RANGESTART", "rangeStart"),
     ] {
-        let words = format!("key {written:?} is taken as {proper:?}, which is its proper spelling");
+        let words = format!("key {written:?} is read as {proper:?}, which is the proper spelling");
         assert_eq!(reply.stderr.matches(&words).count(), 1, "{words}: {}", reply.stderr);
     }
     let result = reply.ok();

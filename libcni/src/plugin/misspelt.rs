@@ -29,12 +29,12 @@ const LEAST_COMMON: usize = 4;
 pub fn warn(keys: &Level, kind: Kind, others: &[(&str, &str)], config: &Config) {
     for spelling in &config.spellings {
         if kind == Kind::Interface || spelling.written.contains('.') {
-            log::warn!("key {:?} is taken as {:?}, which is its proper spelling", spelling.written, spelling.proper);
+            log::warn!("key {:?} is read as {:?}, which is the proper spelling", spelling.written, spelling.proper);
         }
     }
     let slips = suspicious(keys, kind, &config.object);
     for (key, meant) in slips.iter().filter(|(key, _)| !others.iter().any(|(other, _)| other == key)) {
-        log::warn!("key {key:?} is not known: is {meant:?} meant?");
+        log::warn!("key {key:?} is not known: did you mean {meant:?}?");
     }
 }
 

@@ -139,7 +139,7 @@ fn gather<'a, P: ChainedPlugin>(
     });
     let host = host.ok_or_else(|| {
         let details =
-            format!("interface {ifname:?} in the Pod is no end of a veth pair whose other end is on the node");
+            format!("interface {ifname:?} in the Pod is not one end of a veth pair with its other end on the node");
         Error::config("plugins", "chained", format!("{details}; {}", P::FOLLOWS))
     })?;
     let owner = names::owner(request, &attachment.id);

@@ -25,7 +25,7 @@ pub fn expected(request: &Request, attachment: &Attachment, not_the_host_end: &[
         .interfaces
         .iter()
         .position(is_pod)
-        .ok_or_else(|| missing(&format!("it lists no interface {:?} in the Pod", attachment.id.ifname)))?;
+        .ok_or_else(|| missing(&format!("it does not list interface {:?} in the Pod", attachment.id.ifname)))?;
     result.ips.retain(|ip| ip.interface.is_none_or(|at| at == index));
     let host = result.interfaces[..index]
         .iter()

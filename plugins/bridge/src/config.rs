@@ -119,7 +119,7 @@ impl Config {
             ));
         }
         if request.config.object.contains_key("ipam") && !has_ipam && !is_empty_section(request) {
-            return Err(Error::config("ipam.type", "missing", "which IPAM plugin? host-local, for example"));
+            return Err(Error::config("ipam.type", "missing", "name an IPAM plugin, for example host-local"));
         }
         self.wire.mac.requested(&request.invocation).map(drop)
     }

@@ -189,7 +189,7 @@ fn complete(config: &Config, mut addresses: CniResult) -> Result<CniResult, Erro
             ip.gateway = ip.gateway.or_else(|| first_of_subnet(ip.address));
             if let Some(gateway) = ip.gateway.filter(|gateway| !ip.address.contains(*gateway)) {
                 let why = format!(
-                    "outside of the Pod's subnet {}; with isGateway the node takes this address on the bridge",
+                    "outside the Pod's subnet {}; with isGateway the node has this address on the bridge",
                     ip.address
                 );
                 return Err(Error::config("ipam.gateway", gateway, why));

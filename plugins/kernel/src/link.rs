@@ -112,7 +112,7 @@ pub fn set_mtu(kernel: &Kernel, at: At, name: &str, mtu: u32) -> Result<()> {
 /// Sets the alias of the link called `name`.
 pub fn set_alias(kernel: &Kernel, at: At, name: &str, alias: &str) -> Result<()> {
     let message = LinkUnspec::new_with_name(name).alias(alias.to_owned()).build();
-    let doing = || format!("describing link {name:?} {}", at.words());
+    let doing = || format!("setting the alias of link {name:?} {}", at.words());
     kernel.route(at).change(Rtm::new_link(message), 0, &doing)
 }
 
@@ -146,7 +146,7 @@ pub fn remove_many(kernel: &Kernel, at: At, links: &[Link]) -> Vec<Error> {
     let mut errors = Vec::new();
     for some in links.chunks(REMOVED_AT_ONCE) {
         let moves = some.iter().map(|link| (Rtm::set_link(of_group(Some(link.index))), 0));
-        let doing = |at: usize| format!("putting link {:?} among those to be removed", some[at].name);
+        let doing = |at: usize| format!("adding link {:?} to the group that is removed", some[at].name);
         let removal = || {
             let names: Vec<_> = some.iter().map(|link| link.name.as_str()).collect();
             format!("removing links {}", names.join(" "))
@@ -343,7 +343,7 @@ fn read_info(link: &mut Link, attributes: &[u8]) {
 pub(crate) fn wrong_kind(link: &Link, wanted: &str) -> Error {
     let kind = if link.kind.is_empty() { "hardware or loopback" } else { &link.kind };
     Error::NotOurs(format!(
-        "interface {:?} exists and is no {wanted} (it is {kind}); remove it or configure another name",
+        "interface {:?} exists and is not a {wanted} (it is {kind}); remove it, or configure another name",
         link.name
     ))
 }

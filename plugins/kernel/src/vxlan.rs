@@ -179,7 +179,7 @@ impl Vxlan {
     /// What can only be changed by making the device anew.
     fn difference(&self, link: &Link) -> Option<String> {
         let Some(Settings { vni, port, local, underlay, learns }) = settings(link) else {
-            return Some("says nothing of itself".to_owned());
+            return Some("has no VXLAN attributes".to_owned());
         };
         match () {
             () if vni != self.vni => Some(format!("has VNI {vni}, not {}", self.vni)),
