@@ -120,7 +120,7 @@ write_command() {
         echo
     } >"$work/command"
     cat >"$work/start" <<START
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin TERM=dumb
 mount -t tmpfs tmpfs /run && mkdir /run/tmp && export TMPDIR=/run/tmp
 mkdir -p /dev/pts /dev/shm /dev/net && mount -t devpts devpts /dev/pts && mount -t tmpfs tmpfs /dev/shm
 mknod /dev/net/tun c 10 200
