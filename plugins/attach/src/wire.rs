@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 
 use cluster::Network;
 use kernel::link::Alias;
+use kernel::sysctl;
 use kernel::veth::Veth;
 use kernel::{At, Kernel, Mac, Plan};
 use libcni::plugin::Operator;
@@ -30,6 +31,7 @@ use crate::kinds::masquerade::Masquerade;
 use crate::label::Label;
 use crate::undo::Undo;
 use crate::veth::{Pair, Wire};
+use crate::wiring::PINNED;
 pub use crate::wiring::Wiring;
 use crate::{names, removal, status, suite};
 
@@ -65,6 +67,12 @@ pub trait WirePlugin {
     /// Does the node route for the Pod?
     fn routes(_config: &Self::Config) -> bool {
         true
+    }
+
+    /// Do the listed links keep their hardware addresses from this ADD on? Then CHECK compares them. Pods from before, or of
+    /// another implementation, have results with addresses that may have changed since.
+    fn pins(_config: &Self::Config) -> bool {
+        false
     }
 
     /// Facts on the node that forbid an ADD. Nothing has been touched yet.
@@ -104,6 +112,11 @@ pub trait WirePlugin {
 
     /// Links of the node that the result lists before the pair: the bridge.
     fn listed(_config: &Self::Config) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Links of the node that the result lists after the pair: the gateway's in a VLAN.
+    fn listed_last(_config: &Self::Config) -> Vec<String> {
         Vec::new()
     }
 }
@@ -258,6 +271,9 @@ fn owned<P: WirePlugin>(wiring: &Wiring<P::Config>) -> Vec<Box<dyn Owned>> {
 fn label<P: WirePlugin>(wiring: &Wiring<P::Config>) -> Label {
     let mut label = wiring.label.clone();
     owned::<P>(wiring).iter().for_each(|object| object.say(&mut label));
+    if P::pins(wiring.config) {
+        label.set(PINNED, "mac");
+    }
     label
 }
 
@@ -275,6 +291,9 @@ fn result<P: WirePlugin>(
     }
     let pod = result.interfaces.len();
     result.interfaces.push(names::interface(kernel, At::Pod, &wiring.pod.name, &wiring.sandbox).map_err(told)?);
+    for name in P::listed_last(wiring.config) {
+        result.interfaces.push(names::interface(kernel, At::Host, &name, "").map_err(told)?);
+    }
     result.interfaces.extend(overlay_interfaces(kernel, network)?);
     let addresses = wiring.addresses;
     result.ips.extend(addresses.ips.into_iter().map(|ip| IpConfig { interface: Some(pod), ..ip }));
@@ -303,6 +322,12 @@ fn check<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Atta
     let wiring = Wiring::expected(request, config, attachment, &kernel, &expected, followed)?;
     faults.extend(whole_plan::<P>(&wiring).faults(&kernel));
     faults.extend(expected.faults(&kernel));
+    if wiring.is_pinned {
+        faults.extend(expected.faults_of_listed(&kernel, &P::listed(config)));
+    }
+    if wiring.has(false) {
+        sysctl::warn_of_ipv6_off();
+    }
     check_failed(faults)?;
     ipam::pass_on(request, Command::Check)
 }

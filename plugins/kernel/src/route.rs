@@ -94,7 +94,8 @@ impl Route {
 
     fn send(&self, kernel: &Kernel, flags: u16) -> Result<()> {
         let message = Rtm::new_route(self.message(link::index(kernel, self.at, &self.link)?));
-        kernel.route(self.at).change(message, NLM_F_CREATE | flags, &|| format!("adding {}", self.words()))
+        let sent = kernel.route(self.at).change(message, NLM_F_CREATE | flags, &|| format!("adding {}", self.words()));
+        sent.map_err(|error| error.on_link(kernel, self.at, &self.link))
     }
 
     fn words(&self) -> String {
