@@ -43,6 +43,7 @@ main() {
         if [ -n "$from" ]; then take_what_was_built; else build; fi
         install_all
         tell_who_looks_elsewhere
+        tell_of_other_pods
     fi
 }
 
@@ -263,6 +264,11 @@ what_pods_share() {
     for unit in /etc/systemd/system/podwire*; do
         if [ -e "$unit" ]; then say "  systemctl disable --now ${unit##*/}; rm -r $unit"; fi
     done
+    # As examples/systemd says to name them.
+    for hook in /etc/NetworkManager/dispatcher.d/90-podwire /etc/NetworkManager/conf.d/50-podwire.conf \
+        /etc/systemd/networkd.conf.d/50-podwire.conf /etc/networkd-dispatcher/*.d/50-podwire; do
+        if [ -e "$hook" ]; then say "  rm $hook"; fi
+    done
 }
 
 # The bridges that configurations name, that have ports of ours, and the default one; those that exist, and have no port of
@@ -275,6 +281,20 @@ bridges_of_pods() {
     } | sort -u | while read -r bridge; do
         ip -o link show type bridge dev "$bridge" 2>/dev/null | grep -q . || continue
         ip -o link show master "$bridge" 2>/dev/null | grep -qv '^[0-9]*: veth' || printf '%s\n' "$bridge"
+    done
+}
+
+# Says so where a subnet that is configured is on a bridge with Pods of another program: of the network before.
+tell_of_other_pods() {
+    for subnet in $(values_in_configurations subnet); do
+        case $subnet in *:*) ip='ip -6' ;; *) ip='ip -4' ;; esac
+        for link in $({ $ip route get "${subnet%/*}"; $ip route show root "$subnet"; } 2>/dev/null |
+            grep -o 'dev [^ ]*' | cut -d ' ' -f 2 | sort -u); do
+            ip -o link show type bridge dev "$link" 2>/dev/null | grep -q . || continue
+            ports=$(ip -o link show master "$link" type veth 2>/dev/null | grep -vc 'alias podwire ') || continue
+            say "note: subnet $subnet is on bridge $link, which has ports that podwire did not make ($ports). If they are Pods of the"
+            say "    network before, keep that network's name in the list: reservations are kept by it. Or drain the node first."
+        done
     done
 }
 

@@ -61,6 +61,7 @@ long=(all_at_once bench budget conformance_ours conformance_theirs crash install
 # What single tests execute, which are skipped where it can't be had.
 wants=(
     jq:jq
+    systemd-analyze:systemd
     go:golang-go
     /usr/share/gocode/src/github.com/containernetworking/cni/libcni:golang-github-appc-cni-dev
 )

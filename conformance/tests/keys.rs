@@ -152,3 +152,50 @@ fn every_program_says_its_version_on_one_line() {
         assert_eq!(printed(&program, "--version"), format!("{program} {}\n", env!("CARGO_PKG_VERSION")));
     }
 }
+
+/// Which plugins have a key on the outermost level.
+fn plugins_by_key() -> BTreeMap<String, Vec<String>> {
+    let mut by_key: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut plugins = plugins();
+    plugins.sort();
+    for plugin in plugins {
+        for key in keys_of_table(&printed(&plugin, "--markdown")).into_keys().filter(|key| !key.contains(['.', '['])) {
+            by_key.entry(key).or_default().push(plugin.clone());
+        }
+    }
+    // Every plugin takes these, in the words of the specification.
+    by_key.retain(|key, _| !["dns", "ipam"].contains(&key.as_str()));
+    by_key
+}
+
+fn listed(plugins: &[String]) -> String {
+    match plugins {
+        [rest @ .., last] if !rest.is_empty() => format!("{} and {last}", rest.join(", ")),
+        _ => plugins.concat(),
+    }
+}
+
+#[test]
+fn a_key_that_only_other_plugins_have_is_warned_of() {
+    let by_key = plugins_by_key();
+    assert!(by_key.len() > 20, "{by_key:?}");
+    for plugin in plugins().into_iter().filter(|plugin| plugin != "host-local") {
+        let mut config = serde_json::json!({"cniVersion": "1.1.0", "name": "net", "type": plugin});
+        by_key.keys().for_each(|key| config[key] = Value::Null);
+        let mut command = Command::new(bin_dir().join(&plugin));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, config.to_string()).unwrap();
+        let output = command.env("CNI_COMMAND", "STATUS").stdin(file.reopen().unwrap()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        for (key, others) in &by_key {
+            let words = format!(
+                "key {key:?} is a key of {}: {plugin} does not have it, and it has no effect here",
+                listed(others)
+            );
+            let is_own = others.contains(&plugin);
+            assert_eq!(stderr.contains(&words), !is_own, "{words}\n{stderr}");
+        }
+        let warnings = stderr.lines().filter(|line| line.contains("does not have it")).count();
+        assert_eq!(warnings, by_key.values().filter(|others| !others.contains(&plugin)).count(), "{plugin}: {stderr}");
+    }
+}

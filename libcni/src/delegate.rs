@@ -19,7 +19,7 @@ use crate::plugin::Request;
 use crate::result::CniResult;
 
 /// A delegate found in `CNI_PATH`, ready to be executed with a request's environment and configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Delegate<'a> {
     request: &'a Request,
     name: &'a str,

@@ -249,10 +249,8 @@ pub fn ifname_fault(text: &str) -> Option<&'static str> {
     match text {
         "" => Some("is empty"),
         "." | ".." => Some("is a directory's name"),
-        "all" | "default" => Some("stands for every interface in /proc/sys, so none can be called so"),
-        _ if text.contains('%') => {
-            Some("has a '%', which asks the kernel for a number: the interface would have another name")
-        }
+        "all" | "default" => Some("is reserved: in /proc/sys it stands for every interface"),
+        _ if text.contains('%') => Some("contains '%', which the kernel would replace with a number"),
         _ if text.len() > 15 => Some("is longer than 15 bytes"),
         // 0x0b is white space to the kernel (isspace) but not to Rust's is_ascii_whitespace.
         _ if text.bytes().any(|b| b.is_ascii_whitespace() || matches!(b, b'/' | b':' | 0x0b | 0)) => {

@@ -97,6 +97,9 @@ pub trait Plugin {
     /// What an operator may run by hand.
     const OPERATOR: Option<Operator> = None;
 
+    /// Keys of other plugins of the same suite, each with their names: one that this plugin does not have is warned of.
+    const KEYS_OF_OTHERS: &'static [(&'static str, &'static str)] = &[];
+
     /// Beyond types: what a configuration must hold before anything is touched.
     fn validate(_request: &Request, _config: &Self::Config) -> Result<(), Error> {
         Ok(())
@@ -149,7 +152,7 @@ fn undo_undelivered<P: Plugin>(request: &Request) {
     if let Some(attachment) = &request.invocation.attachment
         && let Err(error) = P::del(request, attachment)
     {
-        log::error!("undoing the ADD: {error}");
+        log::error!("undoing the ADD failed: {error}");
     }
 }
 
@@ -287,8 +290,9 @@ fn run<P: Plugin>(lookup: Lookup, input: &mut dyn Read, version: &mut Version) -
     }
     let request = Request { config: Config::new(bytes, document, *version)?, invocation };
     if matches!(command, Command::Add | Command::Status) {
-        misspelt::warn(&keys, P::KIND, &request.config);
+        misspelt::warn(&keys, P::KIND, P::KEYS_OF_OTHERS, &request.config);
         oddities::warn(P::KIND, &request.config);
+        oddities::warn_of_keys_of_others(P::ABOUT.name, &keys, P::KEYS_OF_OTHERS, &request.config);
     }
     execute::<P>(request)
 }
@@ -346,7 +350,7 @@ fn add<P: Plugin>(request: &Request, config: P::Config, attachment: &Attachment)
     let result = P::add(request, config, attachment)?;
     result.to_value(request.config.version).inspect_err(|_| {
         if let Err(error) = P::del(request, attachment) {
-            log::error!("undoing the ADD: {error}");
+            log::error!("undoing the ADD failed: {error}");
         }
     })
 }

@@ -2,9 +2,12 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod gateway;
+mod ipv6_off;
 mod keys;
 mod masquerade;
 mod verbs;
+mod vlans;
 mod wires;
 
 use common::Network;

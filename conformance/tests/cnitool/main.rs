@@ -193,7 +193,7 @@ fn errors_go_to_stderr_with_exit_status_1_and_say_what_to_do() {
     for (arguments, variables, parts) in [
         (&["add", "nope", &netns][..], &[][..], &["\"nope\"", "net, other", "30-broken.conf", "line 2 column 11"][..]),
         (&["add", "other", &netns], &[], &["type=\"gone\" failed (add)", "CNI_PATH", REFERENCE_DIR]),
-        (&["add", "net", pod.name()], &[], &["does not exist", &format!("do you mean {netns}?")]),
+        (&["add", "net", pod.name()], &[], &["does not exist", &format!("did you mean {netns}?")]),
         (&["add", "net", "/run/netns/gone"], &[], &["/run/netns/gone", "ip netns add"]),
         (&["check", "net", &netns], &[], &["no ADD of cnitool-"]),
         (&["add", "net", &netns], &[("CAP_ARGS", "[1]")], &["CAP_ARGS"]),

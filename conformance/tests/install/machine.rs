@@ -156,6 +156,27 @@ fn runtimes_that_look_elsewhere_are_named_with_the_directory_to_install_into() {
     assert!(!said.contains("Podman"), "{said}");
 }
 
+#[test]
+fn a_subnet_with_pods_of_another_program_is_named() {
+    const CONFIGURE: &str = r#"
+        mkdir -p /etc/cni/net.d
+        echo '{"ipam": {"ranges": [[{"subnet": "10.244.0.0/24"}], [{"subnet": "fd00:244::/64"}]]}}' > /etc/cni/net.d/10.conflist
+        ip link add cbr0 type bridge; ip link set cbr0 up; ip addr add 10.244.0.1/24 dev cbr0; ip addr add fd00:244::1/64 dev cbr0 nodad
+        ip link add pod0 type veth peer name theirs; ip link set theirs up master cbr0; ip link set pod0 up
+        ip link add pod1 type veth peer name ours; ip link set ours up master cbr0 alias "podwire 0123 net/pod/eth0"
+    "#;
+    let place = Place::new();
+    let install = "install --bin-dir $ours/bin --tools-dir $ours/tools";
+    let netns = Netns::new("install");
+    let said = place.on_machine(&netns, &format!("{CONFIGURE}{install}"));
+    for subnet in ["10.244.0.0/24", "fd00:244::/64"] {
+        let words = format!("note: subnet {subnet} is on bridge cbr0, which has ports that podwire did not make (1)");
+        assert!(said.contains(&words), "{said}");
+    }
+    let said = place.on_machine(&Netns::new("install"), &format!("{CONFIGURE} ip link del theirs\n{install}"));
+    assert!(!said.contains("note: subnet"), "{said}");
+}
+
 /// What Pods leave on a node, and beside it what is not podwire's.
 const LEFT: &str = r#"
     mkdir -p /etc/cni/net.d /etc/systemd/system /run/podwire $ours/store/two
@@ -165,6 +186,8 @@ const LEFT: &str = r#"
     touch /var/lib/cni/networks/one/index.podwire $ours/store/two/index.podwire /var/lib/cni/networks/theirs/10.0.0.2
     touch /var/lib/cni/results/one-cnitool-0123-eth0 /var/lib/cni/results/one-4567-eth0
     touch /etc/systemd/system/podwire-sync.path
+    mkdir -p /etc/NetworkManager/dispatcher.d /etc/networkd-dispatcher/routable.d
+    touch /etc/NetworkManager/dispatcher.d/90-podwire /etc/networkd-dispatcher/routable.d/50-podwire
     for bridge in cni0 br-two br-lan; do ip link add $bridge type bridge; done
     ip link add pod0 type veth peer name vethp0; ip link set vethp0 master br-two
     ip link add lan0 type veth peer name lan1; ip link set lan0 master br-lan up
@@ -182,7 +205,7 @@ const OBEY: &str = r#"
     echo "-- what is left"
     ip -br link | cut -d ' ' -f 1; nft list tables
     ip route show table all proto 112; ip -6 route show table all proto 112
-    ls -d /run/podwire $ours/store/* /var/lib/cni/networks/* /var/lib/cni/results/* /etc/systemd/system/podwire* 2>/dev/null || true
+    ls -d /run/podwire $ours/store/* /var/lib/cni/networks/* /var/lib/cni/results/* /etc/systemd/system/podwire* /etc/*/*/*-podwire* 2>/dev/null || true
     echo "-- once more"
     install --uninstall
 "#;
@@ -208,6 +231,8 @@ fn uninstall_names_everything_that_pods_shared_with_the_command_that_removes_it(
         &format!("rm -r {store} "),
         "rm /var/lib/cni/results/*-cnitool-* ",
         "systemctl disable --now podwire-sync.path; rm -r /etc/systemd/system/podwire-sync.path",
+        "rm /etc/NetworkManager/dispatcher.d/90-podwire\n",
+        "rm /etc/networkd-dispatcher/routable.d/50-podwire\n",
     ] {
         assert!(said.contains(command), "{command}: {said}");
     }

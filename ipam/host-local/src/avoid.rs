@@ -30,7 +30,7 @@ pub fn parse(text: &str) -> Result<Vec<u128>, Error> {
 fn number(word: &str) -> Result<u128, Error> {
     let address: Result<IpAddr, _> = word.parse();
     address.map(range::number).map_err(|_| {
-        let details = format!("{AVOID}: {word:?} is no IP address; separate addresses with commas");
+        let details = format!("{AVOID}: {word:?} is not an IP address; separate addresses with commas");
         Error::new(code::INVALID_ENVIRONMENT, "invalid environment", details)
     })
 }

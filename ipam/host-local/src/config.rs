@@ -143,7 +143,7 @@ fn pod_cidrs(request: &Request, map: &MapKeys) -> Result<Vec<(String, RangeSet)>
         }
     }
     if named.is_empty() {
-        return Err(Error::config("nodes", node, "it has no podCIDRs to give addresses of"));
+        return Err(Error::config("nodes", node, "the node has no podCIDRs to give addresses from"));
     }
     Ok(named)
 }

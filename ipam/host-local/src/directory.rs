@@ -172,14 +172,16 @@ impl Directory {
         let file = match self.open_file(name, OFlag::O_RDWR | OFlag::O_CREAT) {
             Ok(Ok(file)) => file,
             Ok(Err(what)) => {
-                return Err(Error::io(self.path.join(name).display(), format!("{what} stands there; remove it")));
+                return Err(Error::io(self.path.join(name).display(), format!("{what} is in its place; remove it")));
             }
             Err(error) => return Err(self.error(name, error)),
         };
         let io = |error: std::io::Error| Error::io(self.path.join(name).display(), error);
         let there = file.metadata().map_err(io)?;
         if there.nlink() != 1 {
-            return Err(io(std::io::Error::other("has another name too (a hard link), perhaps elsewhere; remove it")));
+            return Err(io(std::io::Error::other(
+                "a hard link: the file has another name too, perhaps in another directory; remove it",
+            )));
         }
         file.write_all_at(text.as_bytes(), 0).map_err(io)?;
         if there.len() != text.len() as u64 {
@@ -322,8 +324,8 @@ fn kind_fault(stat: &FileStat) -> Option<&'static str> {
 
 fn explain(error: Errno) -> String {
     match error {
-        Errno::ELOOP => "a symbolic link stands there, and none is followed".to_owned(),
-        Errno::ENOTDIR => "not a directory, or a symbolic link, and none is followed".to_owned(),
+        Errno::ELOOP => "a symbolic link, which is not followed".to_owned(),
+        Errno::ENOTDIR => "not a directory, or a symbolic link, which is not followed".to_owned(),
         error => std::io::Error::from(error).to_string(),
     }
 }

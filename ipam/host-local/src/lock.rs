@@ -23,7 +23,7 @@ pub fn take(directory: &Directory, limit: Duration) -> Result<File, Error> {
     let path = directory.path().join(NAME);
     let file = match directory.open_file(NAME, OFlag::O_RDWR | OFlag::O_CREAT) {
         Ok(Ok(file)) => file,
-        Ok(Err(what)) => return Err(Error::io(path.display(), format!("{what} stands there; remove it"))),
+        Ok(Err(what)) => return Err(Error::io(path.display(), format!("{what} is in its place; remove it"))),
         Err(error) => return Err(directory.error(NAME, error)),
     };
     wait_for(file, &path, limit)

@@ -26,12 +26,11 @@ const FEW: u64 = 512;
 pub fn boot() -> u128 {
     const PATH: &str = "/proc/sys/kernel/random/boot_id";
     let read = std::fs::read_to_string(PATH).map_err(|error| error.to_string());
-    read.and_then(|text| boot_number(&text).ok_or_else(|| format!("{:?} is no boot ID", text.trim()))).unwrap_or_else(
-        |error| {
+    read.and_then(|text| boot_number(&text).ok_or_else(|| format!("{:?} is not a boot ID", text.trim())))
+        .unwrap_or_else(|error| {
             log::warn!("{PATH}: {error}; reservations of earlier boots are not freed");
             0
-        },
-    )
+        })
 }
 
 /// A boot ID as a number: 32 hexadecimal digits with hyphens between.

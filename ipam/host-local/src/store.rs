@@ -79,7 +79,7 @@ impl Store {
         if outcome.is_err() {
             for entry in &made {
                 if let Err(error) = self.free(entry) {
-                    log::error!("undoing the ADD: {error}");
+                    log::error!("undoing the ADD failed: {error}");
                 }
             }
         }

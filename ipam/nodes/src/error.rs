@@ -36,7 +36,7 @@ pub enum Error {
         why: String,
     },
     /// Two entries have one name.
-    #[error("node {name:?} is there twice: entries {} and {} of \"nodes\"", places.0, places.1)]
+    #[error("node {name:?} is listed twice: entries {} and {} of \"nodes\"", places.0, places.1)]
     NodeTwice {
         /// The name.
         name: String,
@@ -88,7 +88,7 @@ pub enum Error {
         owner: String,
     },
     /// A Pod CIDR is no subnet.
-    #[error("node {node:?} has the Pod CIDR {cidr}, which is no network address; {network} is")]
+    #[error("node {node:?} has the Pod CIDR {cidr}, which has host bits set; write {network}")]
     NotANetwork {
         /// The node.
         node: String,
@@ -98,7 +98,7 @@ pub enum Error {
         network: IpNetwork,
     },
     /// `nodeName` is not in the map.
-    #[error("no node is called {name:?} (nodeName); there are: {there}")]
+    #[error("no node of the map is named {name:?} (nodeName); it has: {there}")]
     UnknownName {
         /// `nodeName`.
         name: String,

@@ -30,7 +30,7 @@ fn subnets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNetwork>,
         type Error = String;
         fn try_from(text: std::borrow::Cow<str>) -> Result<Self, String> {
             if !text.contains('/') {
-                return Err(format!("{text:?} is no address with a prefix length, like 10.244.0.0/24"));
+                return Err(format!("{text:?} is not an address with a prefix length, such as 10.244.0.0/24"));
             }
             text.parse().map(Subnet).map_err(|error| format!("{text:?}: {error}"))
         }
@@ -128,12 +128,12 @@ fn check_addresses(nodes: &[Node]) -> Result<(), Error> {
 
 fn address_fault(address: IpAddr) -> Option<&'static str> {
     match address {
-        address if address.is_unspecified() => Some("it stands for no address at all"),
-        address if address.is_loopback() => Some("a loopback address reaches nobody else"),
-        address if address.is_multicast() => Some("a multicast address is no node's"),
-        IpAddr::V4(ip) if ip.is_broadcast() => Some("the broadcast address is no node's"),
-        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some("a link-local address says nothing without its link"),
-        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => Some("write it as the IPv4 address that it stands for"),
+        address if address.is_unspecified() => Some("the unspecified address"),
+        address if address.is_loopback() => Some("a loopback address cannot be reached from other nodes"),
+        address if address.is_multicast() => Some("a multicast address cannot be a node's"),
+        IpAddr::V4(ip) if ip.is_broadcast() => Some("the broadcast address cannot be a node's"),
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => Some("a link-local address means nothing without its link"),
+        IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some() => Some("an IPv4-mapped address; write the IPv4 address"),
         _ => None,
     }
 }

@@ -45,13 +45,17 @@ pub struct Inline;
 
 impl Shaped for Inline {
     fn shape() -> Shape {
-        let texts = || Shape::List(Box::new(Shape::String));
-        let mut node = Level::default();
-        for (key, shape) in [("name", Shape::String), ("addresses", texts()), ("podCIDRs", texts())] {
-            node.declare(key, shape, Words { help: "", shown: Shown::Words(""), brief: false });
-        }
-        Shape::Either(Box::new([Shape::String, Shape::List(Box::new(Shape::Object(node)))]))
+        Shape::Either([String::shape, || Shape::List(an_entry)])
     }
+}
+
+fn an_entry() -> Shape {
+    let mut node = Level::default();
+    let texts = <Vec<String>>::shape;
+    for (key, shape) in [("name", Shape::String), ("addresses", texts()), ("podCIDRs", texts())] {
+        node.declare(key, shape, Words { help: "", shown: Shown::Words(""), brief: false });
+    }
+    Shape::Object(node)
 }
 
 /// The map's text, not parsed yet: whether it changed is known before what it says.

@@ -165,7 +165,8 @@ impl<'de> Visitor<'de> for Declared<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
-        let Shape::List(shape) = self.shape else { return self.reading.room.visit_seq(elements) };
+        let Shape::List(element) = self.shape else { return self.reading.room.visit_seq(elements) };
+        let shape = &element();
         let mut list = Vec::new();
         loop {
             let at = At::Index(self.at, list.len());

@@ -37,12 +37,13 @@ pub enum Shape {
     Word(&'static [&'static str]),
     /// An object with these keys; others are let through.
     Object(Level),
-    /// A list of this.
-    List(Box<Shape>),
+    /// A list of this. What is inside of a list is worked out when a configuration has such a list: an execution
+    /// that does not need it should not pay for it.
+    List(fn() -> Shape),
     /// One of two.
-    Either(Box<[Shape; 2]>),
+    Either([fn() -> Shape; 2]),
     /// A value that may be long, and is parsed only when it is needed: kept as text ([`Config::text`](crate::Config::text)).
-    Text(Box<Shape>),
+    Text(fn() -> Shape),
 }
 
 /// What the documents say about a key.
@@ -176,19 +177,22 @@ impl Level {
 
     fn add_rows(&self, prefix: &str, rows: &mut Vec<Row>) {
         for Key { name, shape, words } in &self.keys {
-            let mut path = format!("{prefix}{name}");
+            let path = format!("{prefix}{name}");
             if !words.help.is_empty() {
                 rows.push(Row { path: path.clone(), help: words.help, default: words.shown.to_string() });
             }
-            let mut inner = shape;
-            while let Shape::List(element) = inner {
-                path.push_str("[]");
-                inner = element;
-            }
-            if let (Shape::Object(level), false) = (inner, words.brief) {
-                level.add_rows(&format!("{path}."), rows);
+            if !words.brief {
+                add_rows_inside(shape, path, rows);
             }
         }
+    }
+}
+
+fn add_rows_inside(shape: &Shape, path: String, rows: &mut Vec<Row>) {
+    match shape {
+        Shape::List(element) => add_rows_inside(&element(), path + "[]", rows),
+        Shape::Object(level) => level.add_rows(&format!("{path}."), rows),
+        _ => (),
     }
 }
 

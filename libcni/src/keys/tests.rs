@@ -62,7 +62,7 @@ struct Place;
 
 impl Shaped for Place {
     fn shape() -> Shape {
-        Shape::Either(Box::new([Shape::String, Shape::List(Box::new(Shape::Any))]))
+        Shape::Either([String::shape, || Shape::List(|| Shape::Any)])
     }
 }
 

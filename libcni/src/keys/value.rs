@@ -116,7 +116,7 @@ impl<T: KeyType> KeyType for Option<T> {
 
 impl<T: Shaped> Shaped for Vec<T> {
     fn shape() -> Shape {
-        Shape::List(Box::new(T::shape()))
+        Shape::List(T::shape)
     }
 }
 
@@ -212,7 +212,7 @@ impl<T> Default for Text<T> {
 
 impl<T: Shaped> Shaped for Text<T> {
     fn shape() -> Shape {
-        Shape::Text(Box::new(T::shape()))
+        Shape::Text(T::shape)
     }
 }
 

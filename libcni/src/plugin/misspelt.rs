@@ -24,14 +24,17 @@ const LEAST_COMMON: usize = 4;
 
 /// Tells the log about every slip. An IPAM plugin is responsible for the keys inside of objects: those of the outermost level are its
 /// caller's.
-pub fn warn(keys: &Level, kind: Kind, config: &Config) {
+///
+/// A key of `others`, of another plugin of the suite, is no slip.
+pub fn warn(keys: &Level, kind: Kind, others: &[(&str, &str)], config: &Config) {
     for spelling in &config.spellings {
         if kind == Kind::Interface || spelling.written.contains('.') {
-            log::warn!("key {:?} is taken as {:?}, which is its proper spelling", spelling.written, spelling.proper);
+            log::warn!("key {:?} is read as {:?}, which is the proper spelling", spelling.written, spelling.proper);
         }
     }
-    for (key, meant) in suspicious(keys, kind, &config.object) {
-        log::warn!("key {key:?} is not known: is {meant:?} meant?");
+    let slips = suspicious(keys, kind, &config.object);
+    for (key, meant) in slips.iter().filter(|(key, _)| !others.iter().any(|(other, _)| other == key)) {
+        log::warn!("key {key:?} is not known: did you mean {meant:?}?");
     }
 }
 
@@ -68,7 +71,8 @@ fn look(level: &Level, object: &Map<String, Value>, at: &At<'_>, found: &mut Vec
 fn look_into(shape: &Shape, value: &Value, at: &At<'_>, found: &mut Vec<(String, String)>) {
     match (shape, value) {
         (Shape::Object(level), Value::Object(object)) => look(level, object, at, found),
-        (Shape::List(shape), Value::Array(list)) => {
+        (Shape::List(element), Value::Array(list)) => {
+            let shape = &element();
             list.iter().enumerate().for_each(|(index, value)| look_into(shape, value, &At::Index(at, index), found));
         }
         _ => (),

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::Kind;
 use crate::config::Config;
 use crate::error::Error;
+use crate::keys::Level;
 
 /// Warns of keys given twice, and of a configuration without `cniVersion`.
 ///
@@ -20,6 +21,17 @@ pub fn warn(kind: Kind, config: &Config) {
             "key \"cniVersion\" is missing, which means 0.1.0: there is no CHECK, no GC and no STATUS; \
              write \"cniVersion\": \"1.0.0\" into the configuration"
         );
+    }
+}
+
+/// Warns of keys that the plugin `name` does not have and another plugin of its suite has.
+pub fn warn_of_keys_of_others(name: &str, keys: &Level, others: &[(&str, &str)], config: &Config) {
+    // A group of keys may bring one that this plugin does not document, for it has no use for it.
+    let is_own = |name: &str| keys.keys().iter().any(|key| key.name == name && !key.words.help.is_empty());
+    for key in config.object.keys().filter(|key| !is_own(key)) {
+        if let Some((_, plugins)) = others.iter().find(|(other, _)| other == key) {
+            log::warn!("key {key:?} is a key of {plugins}: {name} does not have it, and it has no effect here");
+        }
     }
 }
 

@@ -54,9 +54,9 @@ fn value(shape: &Shape, told: bool) -> Map<String, Value> {
         Shape::String => json!({ "type": "string" }),
         Shape::Word(words) => json!({ "enum": words }),
         Shape::Object(level) => return object(level, told),
-        Shape::List(element) => json!({ "type": "array", "items": value(element, told) }),
-        Shape::Either(both) => json!({ "anyOf": [value(&both[0], told), value(&both[1], told)] }),
-        Shape::Text(shape) => return value(shape, told),
+        Shape::List(element) => json!({ "type": "array", "items": value(&element(), told) }),
+        Shape::Either(both) => json!({ "anyOf": both.map(|one| value(&one(), told)) }),
+        Shape::Text(shape) => return value(&shape(), told),
     };
     value.as_object().cloned().unwrap_or_default()
 }

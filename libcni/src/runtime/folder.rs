@@ -45,7 +45,7 @@ impl Folder {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let directory = openat(AT_FDCWD, path, DIRECTORY | OFlag::O_NOFOLLOW, Mode::empty());
         let directory = directory.map_err(|error| match error {
-            Errno::ELOOP | Errno::ENOTDIR => Error::other("not a directory, or a symbolic link, and none is followed"),
+            Errno::ELOOP | Errno::ENOTDIR => Error::other("not a directory, or a symbolic link, which is not followed"),
             error => error.into(),
         })?;
         Ok(Folder(directory.into()))
@@ -70,7 +70,7 @@ impl Folder {
         match openat(&self.0, name, flags, Mode::empty()) {
             Ok(found) => file::read_open(found.into(), MAX_BYTES).map(Some),
             Err(Errno::ENOENT) => Ok(None),
-            Err(Errno::ELOOP) => Err(Error::other("a symbolic link, and none is followed; remove it")),
+            Err(Errno::ELOOP) => Err(Error::other("a symbolic link, which is not followed; remove it")),
             Err(error) => Err(error.into()),
         }
     }

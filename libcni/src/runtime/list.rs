@@ -325,7 +325,7 @@ fn warn_of_version(file: &Path, bytes: &[u8]) {
     }
     for text in texts.into_iter().filter(|text| text.parse::<Version>().is_err()) {
         if let Some(meant) = version::meant(text) {
-            log::warn!("{file}: cniVersion {text:?} is no version and is passed over: write \"{meant}\"");
+            log::warn!("{file}: cniVersion {text:?} is not a version and is ignored: write \"{meant}\"");
         }
     }
 }

@@ -20,7 +20,7 @@ use crate::label::Label;
 use crate::owner::Owner;
 use crate::undo::Undo;
 use crate::wire::overlay_interfaces;
-use crate::{follow, names, removal};
+use crate::{follow, names, removal, suite};
 
 /// A plugin that adjusts an interface which an earlier plugin made: its configuration and its plan.
 pub trait ChainedPlugin {
@@ -67,6 +67,7 @@ impl<P: ChainedPlugin> Plugin for InChain<P> {
     const ABOUT: About = P::ABOUT;
     const KIND: Kind = Kind::Interface;
     const COMMIT: Option<&str> = libcni::COMMIT;
+    const KEYS_OF_OTHERS: &'static [(&'static str, &'static str)] = suite::KEYS;
 
     fn validate(request: &Request, config: &P::Config) -> Result<(), Error> {
         P::validate(request, config)
@@ -92,7 +93,7 @@ impl<P: ChainedPlugin> Plugin for InChain<P> {
     fn status(request: &Request, config: P::Config) -> Result<(), Error> {
         let kernel = Kernel::open().map_err(|error| unavailable(told(error)))?;
         match follow::open(request, P::nodes(&config)).map_err(follow::limited)? {
-            Some(network) => follow::status(&network, &kernel),
+            Some(network) => follow::status(&network, &kernel).map(drop),
             None => Ok(()),
         }
     }
@@ -139,7 +140,7 @@ fn gather<'a, P: ChainedPlugin>(
     });
     let host = host.ok_or_else(|| {
         let details =
-            format!("interface {ifname:?} in the Pod is no end of a veth pair whose other end is on the node");
+            format!("interface {ifname:?} in the Pod is not one end of a veth pair with its other end on the node");
         Error::config("plugins", "chained", format!("{details}; {}", P::FOLLOWS))
     })?;
     let owner = names::owner(request, &attachment.id);
@@ -157,7 +158,7 @@ fn add<P: ChainedPlugin>(request: &Request, config: &P::Config, attachment: &Att
     let network = follow::open(request, P::nodes(config))?;
     let mut chained = gather::<P>(request, config, attachment, &kernel)?;
     if let Some(network) = &network {
-        chained.followed = network.follow(&kernel, P::needs_inside(&chained)).map_err(of_cluster)?;
+        chained.followed = follow::follow(network, &kernel, P::needs_inside(&chained))?;
     }
     let overlay = overlay_interfaces(&kernel, network.as_ref())?;
     let mut plan = Plan::default();

@@ -1,6 +1,7 @@
 //! What CHECK compares with: the result of the whole chain (`prevResult`), not what this plugin would do today.
 
 use kernel::kernel::changed;
+use kernel::link::Link;
 use kernel::{At, Error as KernelError, Kernel, link};
 use libcni::{Attachment, CniResult, Error, Interface, Request};
 
@@ -25,7 +26,7 @@ pub fn expected(request: &Request, attachment: &Attachment, not_the_host_end: &[
         .interfaces
         .iter()
         .position(is_pod)
-        .ok_or_else(|| missing(&format!("it lists no interface {:?} in the Pod", attachment.id.ifname)))?;
+        .ok_or_else(|| missing(&format!("it does not list interface {:?} in the Pod", attachment.id.ifname)))?;
     result.ips.retain(|ip| ip.interface.is_none_or(|at| at == index));
     let host = result.interfaces[..index]
         .iter()
@@ -44,21 +45,38 @@ impl Expected {
     }
 }
 
+impl Expected {
+    /// Compares the hardware addresses of these links on the node with the result's.
+    pub fn faults_of_listed(&self, kernel: &Kernel, names: &[String]) -> Vec<KernelError> {
+        let is_listed = |interface: &&Interface| interface.sandbox.is_empty() && names.contains(&interface.name);
+        let listed = self.result.interfaces.iter().filter(is_listed);
+        let fault = |interface: &Interface| match link::expect(kernel, At::Host, &interface.name) {
+            Ok(link) => another_mac(&link, At::Host, interface),
+            Err(error) => Some(error),
+        };
+        listed.filter_map(fault).collect()
+    }
+}
+
 fn differences(kernel: &Kernel, at: At, interface: &Interface) -> Vec<KernelError> {
     let link = match link::expect(kernel, at, &interface.name) {
         Ok(link) => link,
         Err(error) => return vec![error],
     };
-    let differs = |what: &str, found: String, wanted: String| {
-        changed(format!("interface {:?} {} has {what} {found}, not {wanted}", interface.name, at.words()))
-    };
-    let mut differences = Vec::new();
+    another_mac(&link, at, interface).into_iter().chain(greater_mtu(&link, at, interface)).collect()
+}
+
+fn another_mac(link: &Link, at: At, interface: &Interface) -> Option<KernelError> {
     let mac = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
-    if !interface.mac.is_empty() && !interface.mac.eq_ignore_ascii_case(&mac) {
-        differences.push(differs("hardware address", mac, interface.mac.clone()));
-    }
-    if let Some(mtu) = interface.mtu.filter(|mtu| link.mtu > *mtu) {
-        differences.push(differs("MTU", link.mtu.to_string(), format!("{mtu} or less")));
-    }
-    differences
+    let is_another = !interface.mac.is_empty() && !interface.mac.eq_ignore_ascii_case(&mac);
+    is_another.then(|| differs(at, interface, "hardware address", mac, &interface.mac))
+}
+
+fn greater_mtu(link: &Link, at: At, interface: &Interface) -> Option<KernelError> {
+    let mtu = interface.mtu.filter(|mtu| link.mtu > *mtu)?;
+    Some(differs(at, interface, "MTU", link.mtu.to_string(), &format!("{mtu} or less")))
+}
+
+fn differs(at: At, interface: &Interface, what: &str, found: String, wanted: &str) -> KernelError {
+    changed(format!("interface {:?} {} has {what} {found}, not {wanted}", interface.name, at.words()))
 }

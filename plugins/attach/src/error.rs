@@ -1,6 +1,6 @@
 //! Errors of the kernel and of a node map, in CNI's codes.
 
-use kernel::{At, Error as KernelError};
+use kernel::{At, Errno, Error as KernelError};
 use libcni::{Error, code};
 
 /// An error of the kernel as a plugin reports it.
@@ -13,6 +13,7 @@ pub fn told(error: KernelError) -> Error {
         KernelError::Busy(_) => (code::TRY_AGAIN_LATER, "try again later"),
         KernelError::Changed(_) => (code::CHECK_FAILED, "check failed"),
         KernelError::Lacks(_) => (code::KERNEL_LACKS, "the kernel lacks a feature"),
+        KernelError::Ipv6Off { .. } => (code::KERNEL_LACKS, "IPv6 is not available"),
         KernelError::NoAnswer { .. } => (code::TRY_AGAIN_LATER, "no answer from the kernel"),
         KernelError::Refused { .. } | KernelError::File { .. } => (code::IO_FAILURE, "the kernel refused"),
     };
@@ -27,6 +28,7 @@ fn advice(error: &KernelError) -> &'static str {
              (CNI_IFNAME)"
         }
         KernelError::Exists { at: At::Host, .. } => ": an earlier ADD of this attachment was not followed by DEL",
+        error if error.is(Errno::EACCES) => "; a security policy of this machine (SELinux, for example) may forbid it",
         _ => "",
     }
 }

@@ -1,6 +1,7 @@
 //! The node map in a plugin's configuration, for the verbs and for `--sync`.
 
-use cluster::Network;
+use cluster::{Followed, Network};
+use ipnetwork::IpNetwork;
 use kernel::{Changes, Kernel};
 use libcni::plugin::Operator;
 use libcni::{Error, Request, code};
@@ -25,6 +26,18 @@ fn network<N: NodeKeys>(request: &Request) -> Result<Option<Network>, Error> {
     }
 }
 
+/// ADD: brings the node to what the map says. What removed the ways to other nodes may have removed those to this node's
+/// own Pods too, so they are looked at where the former were missing.
+pub fn follow(network: &Network, kernel: &Kernel, masquerade: bool) -> Result<Followed, Error> {
+    let followed = network.follow(kernel, masquerade).map_err(of_cluster)?;
+    if followed.was_reconciled
+        && let Err(error) = restore::and_log(kernel)
+    {
+        log::warn!("other Pods of this node may have lost routes or rules, and could not be looked at: {error}");
+    }
+    Ok(followed)
+}
+
 /// GC: brings the node to what the map says, if the configuration has one.
 pub fn sync_if_any<N: NodeKeys>(request: &Request, kernel: &Kernel) -> Result<(), Error> {
     match network::<N>(request)? {
@@ -33,8 +46,9 @@ pub fn sync_if_any<N: NodeKeys>(request: &Request, kernel: &Kernel) -> Result<()
     }
 }
 
-/// STATUS: code 51 if the map can't be used, 50 if this node is not as the map and the configuration say.
-pub fn status(network: &Network, kernel: &Kernel) -> Result<(), Error> {
+/// STATUS: code 51 if the map can't be used, 50 if this node is not as the map and the configuration say. Returns this
+/// node's Pod CIDRs.
+pub fn status(network: &Network, kernel: &Kernel) -> Result<Vec<IpNetwork>, Error> {
     let map = network.map().map_err(|error| limited(of_cluster(error)))?;
     network.possible(kernel, &map).map_err(|error| unavailable(of_cluster(error)))
 }

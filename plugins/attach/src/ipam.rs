@@ -1,5 +1,7 @@
 //! Addresses from IPAM, given back if the attachment fails.
 
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 use libcni::delegate::{Delegate, Running};
 use libcni::{CniResult, Command, Error, Request, code};
@@ -33,6 +35,26 @@ impl<'a> Ipam<'a> {
         Ok(Asked { ipam: self, running: self.0.as_ref().map(Delegate::start_add).transpose()? })
     }
 
+    /// Asks for addresses once more, after they were given back: IPAM that knows the variable [`nodes::AVOID`] gives none of `avoided`.
+    pub fn ask_for_others(&self, avoided: &[IpAddr]) -> Result<CniResult, Error> {
+        let Some(delegate) = &self.0 else { return Ok(CniResult::default()) };
+        let mut delegate = delegate.clone();
+        let list: Vec<String> = avoided.iter().map(IpAddr::to_string).collect();
+        delegate.tell(nodes::AVOID, list.join(","));
+        self.some(delegate.add()?)
+    }
+
+    /// The answer, if it has an address.
+    fn some(&self, answer: CniResult) -> Result<CniResult, Error> {
+        match answer.ips.is_empty() {
+            true => {
+                self.give_back();
+                Err(Error::new(code::PLUGIN_FAILED, "delegate failed", "IPAM gave no address"))
+            }
+            false => Ok(answer),
+        }
+    }
+
     /// Gives the addresses back.
     pub fn give_back(&self) {
         if let Some(delegate) = &self.0
@@ -47,14 +69,7 @@ impl Asked<'_> {
     /// Waits for the answer: empty without IPAM. IPAM that gives no address is an error.
     pub fn answer(self) -> Result<CniResult, Error> {
         let Some(running) = self.running else { return Ok(CniResult::default()) };
-        let result = running.finish_add()?;
-        match result.ips.is_empty() {
-            true => {
-                self.ipam.give_back();
-                Err(Error::new(code::PLUGIN_FAILED, "delegate failed", "IPAM gave no address"))
-            }
-            false => Ok(result),
-        }
+        self.ipam.some(running.finish_add()?)
     }
 }
 

@@ -6,9 +6,11 @@
 //!   `ipam.rs`, `check.rs`, `status.rs` and `removal.rs` are parts of them.
 //! * `owner.rs`, `label.rs`, `record.rs`: how the kernel knows what belongs to which attachment.
 //! * `kinds/`: the registry of what an attachment can own beside its wire; `veth.rs`: the wire itself; `restore.rs`: what is
-//!   put back after a flush; `living.rs`: whose address must not be given again.
+//!   put back after a flush; `living.rs` and `in_use.rs`: whose address must not be given again.
 //! * `routed.rs`, `pod.rs`: wires that several plugins share.
 //! * `follow.rs`: the node map in a configuration (`cluster` does the work). `reference.rs`: what the reference plugins left.
+//! * `suite.rs`: every key of the suite, to warn of those that another plugin has.
+//! * `foreign_pods.rs`: what STATUS says of another program's Pods.
 //! * `keys.rs`, `mac.rs`: keys that several plugins share.
 #![warn(missing_docs)]
 
@@ -16,6 +18,8 @@ pub mod chain;
 pub mod check;
 pub mod error;
 pub mod follow;
+mod foreign_pods;
+mod in_use;
 pub mod ipam;
 pub mod keys;
 pub mod kinds;
@@ -33,6 +37,7 @@ pub mod removal;
 pub mod restore;
 pub mod routed;
 pub mod status;
+pub mod suite;
 pub mod undo;
 pub mod veth;
 pub mod wire;

@@ -36,7 +36,7 @@ impl PodInterface<'_> {
         }
         if result.ips.iter().any(|ip| ip.address.is_ipv6()) {
             settings.push(Setting::if_there(ipv6("ndisc_notify"), "1"));
-            settings.push(Setting::new(ipv6("disable_ipv6"), "0"));
+            settings.push(Setting::ipv6_on(self.name));
         }
         Sysctls { at: At::Pod, settings }
     }
@@ -64,7 +64,7 @@ impl PodInterface<'_> {
             address: ip.address,
             detect_duplicates: self.detect_duplicates,
             prefix_route: true,
-            neighbors: Others::Keep,
+            others: Others::Keep,
         }
     }
 
@@ -85,7 +85,7 @@ impl PodInterface<'_> {
 pub fn first_of_subnet(subnet: IpNetwork) -> Option<IpAddr> {
     match subnet {
         IpNetwork::V4(subnet) => subnet.nth(1).map(IpAddr::V4),
-        IpNetwork::V6(subnet) => Some(IpAddr::from((subnet.network().to_bits() + 1).to_be_bytes())),
+        IpNetwork::V6(subnet) => subnet.network().to_bits().checked_add(1).map(|bits| IpAddr::from(bits.to_be_bytes())),
     }
 }
 

@@ -163,8 +163,5 @@ pub fn gc(
 }
 
 fn restore_living(kernel: &Kernel) -> Result<(), Error> {
-    for what in restore::what_is_lost(kernel).map_err(told)? {
-        log::warn!("nftables had been flushed: restored {what}");
-    }
-    Ok(())
+    restore::and_log(kernel).map_err(told)
 }

@@ -57,6 +57,16 @@ pub fn what_is_lost(kernel: &Kernel) -> Result<Vec<String>> {
     Ok(restored)
 }
 
+/// The same; a line of the log says what was restored.
+pub fn and_log(kernel: &Kernel) -> Result<()> {
+    for what in what_is_lost(kernel)? {
+        log::warn!(
+            "restored {what}, which another program had removed (a flush of nftables or of routes, a link set down)"
+        );
+    }
+    Ok(())
+}
+
 /// The labels of all attachments that live: a wire goes with its Pod's namespace.
 fn living(kernel: &Kernel) -> Result<Vec<Label>> {
     Ok(link::all(kernel, At::Host)?.iter().filter_map(Label::of).collect())

@@ -141,7 +141,7 @@ fn host_settings<C>(wiring: &Wiring<C>) -> Sysctls {
         Setting::if_there(ipv6("accept_redirects"), "0"),
     ];
     if wiring.has(false) {
-        settings.push(Setting::new(ipv6("disable_ipv6"), "0"));
+        settings.push(Setting::ipv6_on(&wiring.host.name));
         // While the kernel looks for a duplicate of the node's link-local address, the node can't ask for neighbors.
         settings.push(Setting::if_there(ipv6("accept_dad"), "0"));
     } else {
@@ -159,7 +159,7 @@ fn pod_settings<C>(wiring: &Wiring<C>) -> Sysctls {
         Setting::if_there(ipv6("accept_dad"), "0"),
     ];
     if wiring.has(false) {
-        settings.push(Setting::new(ipv6("disable_ipv6"), "0"));
+        settings.push(Setting::ipv6_on(&wiring.pod.name));
     }
     Sysctls { at: At::Pod, settings }
 }
@@ -171,7 +171,7 @@ fn address(ip: &IpConfig, link: &str) -> Address {
         address: ip.address,
         detect_duplicates: false,
         prefix_route: true,
-        neighbors: Others::Keep,
+        others: Others::Keep,
     }
 }
 

@@ -10,6 +10,7 @@ use std::marker::PhantomData;
 
 use cluster::Network;
 use kernel::link::Alias;
+use kernel::sysctl;
 use kernel::veth::Veth;
 use kernel::{At, Kernel, Mac, Plan};
 use libcni::plugin::Operator;
@@ -21,6 +22,8 @@ use libcni::{
 use crate::check;
 use crate::error::{check_failed, of_cluster, told};
 use crate::follow;
+use crate::foreign_pods;
+use crate::in_use;
 use crate::ipam::{self, Ipam};
 use crate::keys::{NodeKeys, WireKeys};
 use crate::kinds::Owned;
@@ -28,8 +31,9 @@ use crate::kinds::masquerade::Masquerade;
 use crate::label::Label;
 use crate::undo::Undo;
 use crate::veth::{Pair, Wire};
+use crate::wiring::PINNED;
 pub use crate::wiring::Wiring;
-use crate::{names, removal, status};
+use crate::{names, removal, status, suite};
 
 /// A plugin that wires a Pod: its configuration and its plan.
 pub trait WirePlugin {
@@ -65,6 +69,12 @@ pub trait WirePlugin {
         true
     }
 
+    /// Do the listed links keep their hardware addresses from this ADD on? Then CHECK compares them. Pods from before, or of
+    /// another implementation, have results with addresses that may have changed since.
+    fn pins(_config: &Self::Config) -> bool {
+        false
+    }
+
     /// Facts on the node that forbid an ADD. Nothing has been touched yet.
     fn refuse(_config: &Self::Config, _kernel: &Kernel) -> Result<(), Error> {
         Ok(())
@@ -95,8 +105,18 @@ pub trait WirePlugin {
     /// Everything else, in the order in which it depends on one another, once the pair is there and labelled.
     fn plan(wiring: &Wiring<Self::Config>, plan: &mut Plan);
 
+    /// Links of the node that Pods of the network are on, beside their own pairs.
+    fn links_of_pods(_config: &Self::Config) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Links of the node that the result lists before the pair: the bridge.
     fn listed(_config: &Self::Config) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Links of the node that the result lists after the pair: the gateway's in a VLAN.
+    fn listed_last(_config: &Self::Config) -> Vec<String> {
         Vec::new()
     }
 }
@@ -111,6 +131,7 @@ impl<P: WirePlugin> Plugin for Wired<P> {
     const ABOUT: About = P::ABOUT;
     const KIND: Kind = Kind::Interface;
     const COMMIT: Option<&str> = libcni::COMMIT;
+    const KEYS_OF_OTHERS: &'static [(&'static str, &'static str)] = suite::KEYS;
     const OPERATOR: Option<Operator> = Some(follow::operator::<P::Nodes>());
 
     fn validate(request: &Request, config: &P::Config) -> Result<(), Error> {
@@ -144,8 +165,9 @@ fn add<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Attach
     names::refuse_second(&kernel, request, &attachment.id)?;
     P::refuse(config, &kernel)?;
     let network = follow::open(request, P::nodes(config))?;
-    let followed = network.as_ref().map(|network| network.follow(&kernel, P::masquerades(config))).transpose();
-    let followed = followed.map_err(of_cluster)?.unwrap_or_default();
+    let followed =
+        network.as_ref().map(|network| follow::follow(network, &kernel, P::masquerades(config))).transpose()?;
+    let followed = followed.unwrap_or_default();
     let ipam = Ipam::of(request, &followed.pod_cidrs)?;
     let wiring = Wiring::new(request, config, attachment, followed);
     let mut undo = Undo::new(request, attachment, &kernel, |request, attachment| {
@@ -181,6 +203,7 @@ fn connect<'a, P: WirePlugin>(
 
     let from_ipam = asked.answer()?;
     undo.has_addresses(ipam);
+    let from_ipam = in_use::unused(kernel, ipam, from_ipam, &P::links_of_pods(wiring.config))?;
     wiring.subnets = from_ipam.ips.iter().map(|ip| ip.address).collect();
     wiring.addresses = P::complete(wiring.config, kernel, from_ipam)?;
     wiring.addresses.dns = P::keys(wiring.config).dns.or(std::mem::take(&mut wiring.addresses.dns));
@@ -249,6 +272,9 @@ fn owned<P: WirePlugin>(wiring: &Wiring<P::Config>) -> Vec<Box<dyn Owned>> {
 fn label<P: WirePlugin>(wiring: &Wiring<P::Config>) -> Label {
     let mut label = wiring.label.clone();
     owned::<P>(wiring).iter().for_each(|object| object.say(&mut label));
+    if P::pins(wiring.config) {
+        label.set(PINNED, "mac");
+    }
     label
 }
 
@@ -266,6 +292,9 @@ fn result<P: WirePlugin>(
     }
     let pod = result.interfaces.len();
     result.interfaces.push(names::interface(kernel, At::Pod, &wiring.pod.name, &wiring.sandbox).map_err(told)?);
+    for name in P::listed_last(wiring.config) {
+        result.interfaces.push(names::interface(kernel, At::Host, &name, "").map_err(told)?);
+    }
     result.interfaces.extend(overlay_interfaces(kernel, network)?);
     let addresses = wiring.addresses;
     result.ips.extend(addresses.ips.into_iter().map(|ip| IpConfig { interface: Some(pod), ..ip }));
@@ -294,6 +323,12 @@ fn check<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Atta
     let wiring = Wiring::expected(request, config, attachment, &kernel, &expected, followed)?;
     faults.extend(whole_plan::<P>(&wiring).faults(&kernel));
     faults.extend(expected.faults(&kernel));
+    if wiring.is_pinned {
+        faults.extend(expected.faults_of_listed(&kernel, &P::listed(config)));
+    }
+    if wiring.has(false) {
+        sysctl::warn_of_ipv6_off();
+    }
     check_failed(faults)?;
     ipam::pass_on(request, Command::Check)
 }
@@ -316,8 +351,10 @@ fn status<P: WirePlugin>(request: &Request, config: &P::Config) -> Result<(), Er
     if P::routes(config) {
         status::warn_of_dropped_forwarding(&kernel);
     }
+    let mut subnets = foreign_pods::subnets_of_ipam(request);
     if let Some(network) = follow::open(request, P::nodes(config)).map_err(follow::limited)? {
-        follow::status(&network, &kernel)?;
+        subnets.extend(follow::status(&network, &kernel)?);
     }
+    foreign_pods::warn(&kernel, &subnets);
     ipam::status(request)
 }

@@ -13,9 +13,14 @@ use crate::kinds::masquerade;
 use crate::label::Label;
 use crate::names;
 
+/// The part of a label that says that [`crate::wire::WirePlugin::pins`] was true at the ADD.
+pub(crate) const PINNED: &str = "pinned";
+
 /// Everything that is known about one attachment.
 #[derive(Debug)]
 pub struct Wiring<'a, C> {
+    /// The request that the plugin was executed with.
+    pub request: &'a Request,
     /// The plugin's configuration.
     pub config: &'a C,
     /// The end of the pair on the node.
@@ -29,6 +34,9 @@ pub struct Wiring<'a, C> {
     /// Did podwire make this Pod's wire? Another implementation may have, before the plugins were replaced: then there are
     /// no labels and rules of ours to check.
     pub is_ours: bool,
+    /// Did the links that the result lists keep their hardware addresses from this Pod's ADD on
+    /// ([`crate::wire::WirePlugin::pins`])?
+    pub(crate) is_pinned: bool,
     /// The attachment's label so far: its owner and its words.
     pub label: Label,
     /// The Pod's addresses with the subnets that they are not masqueraded towards.
@@ -43,16 +51,23 @@ impl<'a, C> Wiring<'a, C> {
         self.addresses.ips.iter().any(|ip| ip.address.is_ipv4() == ipv4)
     }
 
+    /// This node's Pod CIDRs in the network's node map; empty without one, and where only the map could tell.
+    pub fn pod_cidrs(&self) -> &[IpNetwork] {
+        &self.followed.pod_cidrs
+    }
+
     /// What is known before IPAM has answered.
-    pub(crate) fn new(request: &Request, config: &'a C, attachment: &Attachment, followed: Followed) -> Self {
+    pub(crate) fn new(request: &'a Request, config: &'a C, attachment: &Attachment, followed: Followed) -> Self {
         let label = names::label(request, &attachment.id);
         Wiring {
+            request,
             config,
             host: End { name: label.owner.host_end(), mac: Mac::random() },
             pod: End { name: attachment.id.ifname.clone(), mac: Mac([0; 6]) },
             overlay_mtu: followed.mtu,
             addresses: CniResult::default(),
             is_ours: true,
+            is_pinned: false,
             label,
             subnets: Vec::new(),
             followed,
@@ -63,7 +78,7 @@ impl<'a, C> Wiring<'a, C> {
     /// What the result of the ADD says, for CHECK. The subnets of addresses that are masqueraded are in the label, since a
     /// routed Pod's result has none. Code 102 if a wire of ours has lost its label.
     pub(crate) fn expected(
-        request: &Request,
+        request: &'a Request,
         config: &'a C,
         attachment: &Attachment,
         kernel: &Kernel,
@@ -81,6 +96,7 @@ impl<'a, C> Wiring<'a, C> {
         wiring.addresses = expected.result.clone();
         let label = present.as_ref().and_then(Label::of).filter(|label| label.owner == wiring.label.owner);
         wiring.read_label(label.as_ref());
+        wiring.is_pinned = label.as_ref().is_some_and(|label| label.part(PINNED).is_some());
         match (wiring.is_ours, present, label) {
             (true, Some(link), None) => {
                 Err(Error::check(format!("interface {:?} on the node has no label of this attachment", link.name)))

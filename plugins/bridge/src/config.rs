@@ -13,7 +13,7 @@ pub struct Config {
     pub is_gateway: bool,
     /// isGateway, and it is the Pods' default route.
     pub is_default_gateway: bool,
-    /// Replace another address of the subnet on the bridge.
+    /// Replace other IPv4 addresses, and IPv6 addresses of an overlapping subnet, on the bridge.
     pub force_address: bool,
     /// `ipMasq`, `ipMasqBackend`.
     #[key(flatten, describe("ipMasq", help = "masquerade what Pods send beyond their subnet"))]
@@ -26,12 +26,11 @@ pub struct Config {
     /// Set the bridge to promiscuous mode.
     pub promisc_mode: bool,
     /// VLAN of the Pod's untagged frames, 1 to 4094.
-    #[key(shown = "none")]
+    #[key(shown = "none; 1 with vlanTrunk")]
     pub vlan: u16,
     /// Tagged VLANs: [{"id": 5}, {"minID": 10, "maxID": 20}].
     pub vlan_trunk: Vec<VlanTrunk>,
-    /// Keep VLAN 1 on the Pod's port beside vlan or vlanTrunk.
-    #[key(default = true)]
+    /// Keep the bridge's default VLAN (1) on the Pod's port beside vlan or vlanTrunk.
     pub preserve_default_vlan: bool,
     /// Drop frames whose source is not the Pod's MAC address.
     pub macspoofchk: bool,
@@ -56,7 +55,7 @@ pub struct Config {
     pub wire: WireKeys,
 }
 
-/// One entry of `vlanTrunk`: a VLAN, or all from `minID` to `maxID`.
+/// One entry of `vlanTrunk`: a VLAN, all from `minID` to `maxID`, or both.
 #[derive(Debug, Configuration)]
 pub struct VlanTrunk {
     /// The first VLAN of several, with maxID.
@@ -78,14 +77,20 @@ impl Config {
         self.is_gateway || self.is_default_gateway
     }
 
-    /// The VLAN of the Pod's untagged frames.
+    /// The VLAN that the configuration gives the Pod's untagged frames.
     pub fn vlan(&self) -> Option<u16> {
         (self.vlan != 0).then_some(self.vlan)
     }
 
-    /// The trunk's VLANs as ranges, first and last.
+    /// The VLAN of the Pod's untagged frames: as in the reference, that of a trunk without `vlan` is 1. None without VLANs.
+    pub fn native_vlan(&self) -> Option<u16> {
+        self.vlan().or((!self.vlan_trunk.is_empty()).then_some(1))
+    }
+
+    /// The trunk's VLANs as ranges, first and last, in order, with at least one VLAN between two of them.
     pub fn trunk(&self) -> Result<Vec<(u16, u16)>, Error> {
-        self.vlan_trunk.iter().enumerate().map(|(at, entry)| entry.range(at)).collect()
+        let entries = self.vlan_trunk.iter().enumerate().map(|(at, entry)| entry.ranges(at));
+        Ok(joined(entries.collect::<Result<Vec<_>, _>>()?.concat()))
     }
 
     /// What must hold beyond types. Nothing has been touched yet.
@@ -119,7 +124,7 @@ impl Config {
             ));
         }
         if request.config.object.contains_key("ipam") && !has_ipam && !is_empty_section(request) {
-            return Err(Error::config("ipam.type", "missing", "which IPAM plugin? host-local, for example"));
+            return Err(Error::config("ipam.type", "missing", "name an IPAM plugin, for example host-local"));
         }
         self.wire.mac.requested(&request.invocation).map(drop)
     }
@@ -143,9 +148,6 @@ impl Config {
     fn validate_vlans(&self) -> Result<(), Error> {
         if self.vlan != 0 && !VLANS.contains(&self.vlan) {
             return Err(Error::config("vlan", self.vlan, "a VLAN is from 1 to 4094"));
-        }
-        if self.vlan != 0 && !self.vlan_trunk.is_empty() {
-            return Err(Error::config("vlanTrunk", "given", "can't be combined with vlan"));
         }
         let gateway = format!("{}.{}", self.bridge, self.vlan);
         if self.vlan != 0 && self.has_gateway() && gateway.len() > 15 {
@@ -172,19 +174,37 @@ fn is_empty_section(request: &Request) -> bool {
         .is_none_or(|ipam| ipam.is_null() || ipam.as_object().is_some_and(|o| o.is_empty()))
 }
 
+/// Ranges that overlap or adjoin, as one.
+fn joined(mut ranges: Vec<(u16, u16)>) -> Vec<(u16, u16)> {
+    ranges.sort_unstable();
+    let mut joined: Vec<(u16, u16)> = Vec::new();
+    for (first, last) in ranges {
+        match joined.last_mut() {
+            Some((_, end)) if first <= *end + 1 => *end = last.max(*end),
+            _ => joined.push((first, last)),
+        }
+    }
+    joined
+}
+
 impl VlanTrunk {
-    fn range(&self, at: usize) -> Result<(u16, u16), Error> {
+    fn ranges(&self, at: usize) -> Result<Vec<(u16, u16)>, Error> {
         let refuse = |why: &str| {
             let show = |id: Option<u16>| id.map_or("missing".to_owned(), |id| id.to_string());
             let value = format!("minID {}, maxID {}, id {}", show(self.min_id), show(self.max_id), show(self.id));
             Err(Error::config(&format!("vlanTrunk[{at}]"), value, why))
         };
-        match (self.min_id, self.max_id, self.id) {
-            (Some(first), Some(last), None) if first > last => refuse("minID is greater than maxID"),
-            (Some(first), Some(last), None) if VLANS.contains(&first) && VLANS.contains(&last) => Ok((first, last)),
-            (None, None, Some(id)) if VLANS.contains(&id) => Ok((id, id)),
-            (Some(_), Some(_), None) | (None, None, Some(_)) => refuse("a VLAN is from 1 to 4094"),
-            _ => refuse("either id, or both minID and maxID"),
+        let range = match (self.min_id, self.max_id) {
+            (Some(first), Some(last)) if first > last => return refuse("minID is greater than maxID"),
+            (Some(first), Some(last)) => Some((first, last)),
+            (None, None) => None,
+            _ => return refuse("minID and maxID only together"),
+        };
+        let ranges: Vec<_> = range.into_iter().chain(self.id.map(|id| (id, id))).collect();
+        match ranges.iter().all(|(first, last)| VLANS.contains(first) && VLANS.contains(last)) {
+            _ if ranges.is_empty() => refuse("id, or minID and maxID, or all three"),
+            true => Ok(ranges),
+            false => refuse("a VLAN is from 1 to 4094"),
         }
     }
 }
@@ -208,3 +228,26 @@ pub const ABOUT: About = About {
   ]
 }"#,
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trunk_is_the_union_of_its_entries() {
+        assert_eq!(joined(vec![(10, 20), (5, 5), (21, 30), (15, 18), (6, 8), (40, 40)]), [(5, 8), (10, 30), (40, 40)]);
+        let entry = |min_id, max_id, id| VlanTrunk { min_id, max_id, id }.ranges(0);
+        assert_eq!(entry(Some(10), Some(12), Some(5)).unwrap(), [(10, 12), (5, 5)]);
+        assert_eq!(entry(None, None, Some(4094)).unwrap(), [(4094, 4094)]);
+        for (min, max, id) in [
+            (None, None, None),
+            (Some(1), None, Some(5)),
+            (None, Some(5), Some(5)),
+            (Some(9), Some(3), Some(5)),
+            (Some(1), Some(5), Some(0)),
+            (Some(1), Some(4095), None),
+        ] {
+            assert!(entry(min, max, id).is_err(), "{min:?} {max:?} {id:?}");
+        }
+    }
+}

@@ -4,9 +4,10 @@
 //! `isGateway` the node has an address on the bridge and routes for the Pods; with `ipMasq` what they send beyond their
 //! subnet leaves with the node's address.
 //!
-//! `config.rs` declares the keys, `plan.rs` what should exist for them. The five verbs are `attach::wire`'s.
+//! `config.rs` declares the keys, `plan.rs` what should exist for them, `gateway.rs` the node's addresses on the bridge. The five verbs are `attach::wire`'s.
 
 mod config;
+mod gateway;
 mod plan;
 
 use std::process::ExitCode;

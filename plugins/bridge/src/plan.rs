@@ -17,9 +17,13 @@ use kernel::sysctl::{Forwarding, Setting, Sysctls};
 use kernel::veth::{Port, Veth};
 use kernel::vlan::{PortVlans, VlanGateway};
 use kernel::{At, Kernel, Plan, link};
-use libcni::{About, CniResult, Error, Request, Route};
+use libcni::{About, CniResult, Error, IpConfig, Request, Route};
 
 use crate::config::{self, Config};
+use crate::gateway::{self, Gateway, with_prefix};
+
+/// The alias of links on the node that are shared by Pods and that podwire made.
+const MARK: &str = "podwire: made for Pods, and not removed with the last";
 
 /// Pods whose ends on the node are ports of one bridge.
 pub struct OnBridge;
@@ -51,6 +55,11 @@ impl WirePlugin for OnBridge {
         config.has_gateway()
     }
 
+    /// The bridge itself is the gateway.
+    fn pins(config: &Config) -> bool {
+        config.has_gateway() && config.vlan().is_none()
+    }
+
     /// A bridge's MTU is that of its smallest port: one Pod with less than IPv6 needs would take IPv6 from all others.
     fn refuse(config: &Config, kernel: &Kernel) -> Result<(), Error> {
         let Some(mtu) = keys::mtu(config.mtu).filter(|mtu| *mtu < keys::LEAST_FOR_IPV6) else { return Ok(()) };
@@ -69,13 +78,20 @@ impl WirePlugin for OnBridge {
 
     /// The bridge, and with a VLAN the node's place in it.
     fn network(config: &Config, plan: &mut Plan) {
-        let vlan_filtering = config.vlan().is_some() || !config.vlan_trunk.is_empty();
-        plan.shared(Bridge { name: config.bridge.clone(), promiscuous: config.promisc_mode, vlan_filtering });
+        let vlan_filtering = config.native_vlan().is_some();
+        plan.shared(Bridge {
+            name: config.bridge.clone(),
+            promiscuous: config.promisc_mode,
+            vlan_filtering,
+            pinned: Self::pins(config),
+            mark: MARK,
+        });
         if let (Some(vlan), true) = (config.vlan(), config.has_gateway()) {
             plan.shared(VlanGateway {
                 bridge: config.bridge.clone(),
                 vlan,
                 keep_default: config.preserve_default_vlan,
+                mark: MARK,
             });
         }
     }
@@ -119,11 +135,11 @@ impl WirePlugin for OnBridge {
             plan_gateways(wiring, plan);
         }
         if let Ok(trunk) = config.trunk()
-            && (config.vlan().is_some() || !trunk.is_empty())
+            && config.native_vlan().is_some()
         {
             plan.owned(PortVlans {
                 port: wiring.host.name.clone(),
-                untagged: config.vlan(),
+                untagged: config.native_vlan(),
                 tagged: trunk,
                 keep_default: config.preserve_default_vlan,
             });
@@ -139,8 +155,17 @@ impl WirePlugin for OnBridge {
         }
     }
 
+    fn links_of_pods(config: &Config) -> Vec<String> {
+        let with_vlan = config.vlan().map(|_| gateway_link(config));
+        [config.bridge.clone()].into_iter().chain(with_vlan).collect()
+    }
+
     fn listed(config: &Config) -> Vec<String> {
         vec![config.bridge.clone()]
+    }
+
+    fn listed_last(config: &Config) -> Vec<String> {
+        if config.has_gateway() && config.vlan().is_some() { vec![gateway_link(config)] } else { Vec::new() }
     }
 }
 
@@ -149,22 +174,36 @@ fn plan_gateways(wiring: &Wiring<Config>, plan: &mut Plan) {
     let advice = ", or do without isGateway and ipMasq";
     plan.shared(Forwarding { ipv4: wiring.has(true), ipv6: wiring.has(false), advice });
     let link = gateway_link(wiring.config);
-    let neighbors = match wiring.config.force_address {
-        true => Others::Replace,
-        false => Others::Refuse(", or set forceAddress"),
+    let expected = expected_gateways(wiring);
+    let others = match wiring.config.force_address {
+        true => Others::Replace { expected },
+        false => Others::Refuse { expected, advice: ", or set forceAddress, which replaces it" },
     };
     for ip in &wiring.addresses.ips {
-        let Some(address) = ip.gateway.and_then(|gateway| with_prefix(gateway, ip.address)) else { continue };
-        plan.shared(Address {
+        let Some(address) = gateway_of(ip) else { continue };
+        let address = Address {
             at: At::Host,
             link: link.clone(),
             address,
             detect_duplicates: false,
             prefix_route: true,
-            neighbors,
-        });
+            others: others.clone(),
+        };
+        plan.shared(Gateway { address, mark: MARK });
         plan.shared(NoStaleNeighbor { link: link.clone(), ip: ip.address.ip() });
     }
+}
+
+/// The gateways that Pods of this configuration have: this Pod's, those of the configuration's other ranges, and those of
+/// the node's Pod CIDRs.
+fn expected_gateways(wiring: &Wiring<Config>) -> Vec<IpNetwork> {
+    let of_pod = wiring.addresses.ips.iter().filter_map(gateway_of);
+    let of_cidrs = wiring.pod_cidrs().iter().filter_map(|cidr| with_prefix(first_of_subnet(*cidr)?, *cidr));
+    of_pod.chain(gateway::configured(&wiring.request.config.object)).chain(of_cidrs).collect()
+}
+
+fn gateway_of(ip: &IpConfig) -> Option<IpNetwork> {
+    with_prefix(ip.gateway?, ip.address)
 }
 
 /// The link that carries the gateway's addresses.
@@ -184,7 +223,7 @@ fn complete(config: &Config, mut addresses: CniResult) -> Result<CniResult, Erro
             ip.gateway = ip.gateway.or_else(|| first_of_subnet(ip.address));
             if let Some(gateway) = ip.gateway.filter(|gateway| !ip.address.contains(*gateway)) {
                 let why = format!(
-                    "outside of the Pod's subnet {}; with isGateway the node takes this address on the bridge",
+                    "outside the Pod's subnet {}; with isGateway the node has this address on the bridge",
                     ip.address
                 );
                 return Err(Error::config("ipam.gateway", gateway, why));
@@ -209,10 +248,4 @@ fn add_default_route(addresses: &mut CniResult, ipv4: bool, gateway: Option<IpAd
             addresses.routes.extend(IpNetwork::new(any, 0).ok().map(|dst| Route::new(dst, gateway)));
         }
     }
-}
-
-/// The gateway with the prefix length of the Pod's address; none if it lies outside of that subnet (then it can't be the
-/// node).
-fn with_prefix(gateway: IpAddr, address: IpNetwork) -> Option<IpNetwork> {
-    if address.contains(gateway) { IpNetwork::new(gateway, address.prefix()).ok() } else { None }
 }

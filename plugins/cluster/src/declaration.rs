@@ -17,7 +17,7 @@ use crate::facts::Facts;
 use crate::inside::Inside;
 use crate::peers::{PeerRoute, Peers, Tunnelled};
 use crate::tag::NetworkTag;
-use crate::witness::{NoWitness, Witness, Witnesses};
+use crate::witness::{Exit, NoWitness, Way, Witness, Witnesses};
 use crate::{Overlay, Reach};
 
 /// The headers that VXLAN puts before a Pod's packet, in bytes: Ethernet, VXLAN, UDP, and IPv4 or IPv6 (RFC 7348).
@@ -189,15 +189,22 @@ impl Declaration {
 
     /// On every link and family on which the loss of routes would be noticed nowhere else.
     fn witnesses(&self, witness: Witness) -> Witnesses {
-        let links = self.peers.direct.iter().map(|route| (route.link, route.dst.is_ipv4())).collect();
-        let mut devices = Vec::new();
-        for device in &self.devices {
-            devices.push((device.name.clone(), true));
-            if device.addresses.iter().any(IpAddr::is_ipv6) {
-                devices.push((device.name.clone(), false));
+        let mut ways: Vec<Way> = Vec::new();
+        for route in &self.peers.direct {
+            let (exit, ipv4) = (Exit::Link(route.link), route.dst.is_ipv4());
+            if !ways.iter().any(|way| way.exit == exit && way.ipv4 == ipv4) {
+                ways.push(Way { exit, ipv4, sample: Some(route.dst) });
             }
         }
-        Witnesses { witness, links, devices, pod_cidrs: self.view.own.pod_cidrs.clone() }
+        for device in &self.devices {
+            for ipv4 in [true, false] {
+                if ipv4 || device.addresses.iter().any(IpAddr::is_ipv6) {
+                    let sample = self.peers.first_behind(&device.name, ipv4);
+                    ways.push(Way { exit: Exit::Device(device.name.clone()), ipv4, sample });
+                }
+            }
+        }
+        Witnesses { witness, ways, pod_cidrs: self.view.own.pod_cidrs.clone() }
     }
 }
 

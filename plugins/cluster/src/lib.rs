@@ -3,7 +3,7 @@
 //! [`reconcile`] brings this node to what a map says, and [`check`] looks whether it is there: a caller that has a map
 //! calls them. A plugin has the map in its configuration and no daemon that watches it, so it goes through [`Network`]: ADD calls
 //! [`Network::follow`], which reconciles only if the map, the configuration or the kernel changed since the last time. It
-//! knows that from a digest that a witness in the kernel holds ([`witness`]): two questions to the kernel, whatever the
+//! knows that from a digest that a witness in the kernel holds ([`witness`]): two questions to the kernel and one for each link, whatever the
 //! number of nodes, and the map is not even parsed. GC and `--sync` look at everything.
 //!
 //! A process that changes something holds the network's lock (`lock.rs`).
@@ -102,6 +102,8 @@ pub struct Followed {
     pub mtu: Option<u32>,
     /// This node's Pod CIDRs; empty if only the map could tell.
     pub pod_cidrs: Vec<IpNetwork>,
+    /// Something was missing or had changed, so everything was looked at.
+    pub was_reconciled: bool,
 }
 
 /// Brings this node to what the map says: devices, routes, neighbors, and what is not masqueraded. What exists already
@@ -120,7 +122,7 @@ fn reconcile_locked(
     let plan = declaration.plan(witness, masquerade, how.renumber);
     plan.possible(kernel)?;
     let done = plan.add(kernel)?;
-    Ok((followed(&declaration, how.masquerade), done.changes))
+    Ok((Followed { was_reconciled: true, ..followed(&declaration, how.masquerade) }, done.changes))
 }
 
 /// Brings this node to what the map says: devices, routes, neighbors, and what is not masqueraded. What exists already
@@ -152,10 +154,11 @@ pub fn check(
     Ok((followed(&declaration, true), plan.faults(kernel)))
 }
 
-/// Could this node be brought to what the map says? Nothing is touched.
-pub fn possible(kernel: &Kernel, network: NetworkTag, seat: Seat, reach: &Reach) -> Result<()> {
+/// Could this node be brought to what the map says? Nothing is touched. Returns this node's Pod CIDRs.
+pub fn possible(kernel: &Kernel, network: NetworkTag, seat: Seat, reach: &Reach) -> Result<Vec<IpNetwork>> {
     let declaration = declare(kernel, network, seat, reach)?;
-    Ok(declaration.plan(Witness { network, digest: 0 }, false, false).possible(kernel)?)
+    declaration.plan(Witness { network, digest: 0 }, false, false).possible(kernel)?;
+    Ok(declaration.view.own.pod_cidrs)
 }
 
 fn declare(kernel: &Kernel, network: NetworkTag, seat: Seat, reach: &Reach) -> Result<Declaration> {
@@ -169,5 +172,6 @@ fn followed(declaration: &Declaration, masquerade: bool) -> Followed {
         inside: masquerade.then(|| declaration.all_inside()),
         mtu: declaration.mtu(),
         pod_cidrs: declaration.view.own.pod_cidrs.clone(),
+        was_reconciled: false,
     }
 }

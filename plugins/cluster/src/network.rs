@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use ipnetwork::IpNetwork;
 use kernel::link::Link;
 use kernel::{At, Changes, Kernel, link};
 use nodes::{Keys, Map};
@@ -54,7 +55,7 @@ impl Network {
     }
 
     /// [`crate::possible`], with a map that was read before.
-    pub fn possible(&self, kernel: &Kernel, map: &Map) -> Result<()> {
+    pub fn possible(&self, kernel: &Kernel, map: &Map) -> Result<Vec<IpNetwork>> {
         crate::possible(kernel, self.tag(), self.seat(map), &self.reach)
     }
 
@@ -85,7 +86,7 @@ impl Network {
         }
         let inside = if masquerade { inside::outline(kernel, self.tag())? } else { None };
         let is_missing = masquerade && inside.is_none();
-        Ok((!is_missing).then_some(Followed { inside, mtu, pod_cidrs }))
+        Ok((!is_missing).then_some(Followed { inside, mtu, pod_cidrs, was_reconciled: false }))
     }
 
     /// The least MTU of the overlay's devices that exist.
@@ -110,6 +111,9 @@ impl Network {
     }
 }
 
+/// 2: with samples.
+const FORM_OF_WITNESSES: u8 = 2;
+
 /// Of everything that decides what should exist, apart from the machine itself.
 fn digest(keys: &Keys, reach: &Reach) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -117,7 +121,7 @@ fn digest(keys: &Keys, reach: &Reach) -> u64 {
     keys.node_name.hash(&mut hasher);
     keys.underlay_family.hash(&mut hasher);
     format!("{reach:?}").hash(&mut hasher);
-    // A newer version may make other things of the same map.
-    env!("CARGO_PKG_VERSION").hash(&mut hasher);
+    // A newer version may make other things of the same map, and a newer form of the witnesses says other things of it.
+    (env!("CARGO_PKG_VERSION"), FORM_OF_WITNESSES).hash(&mut hasher);
     hasher.finish()
 }

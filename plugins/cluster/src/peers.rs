@@ -116,6 +116,14 @@ struct Change {
     words: String,
 }
 
+impl Peers {
+    /// The first Pod CIDR of a family that is reached through a tunnel device.
+    pub fn first_behind(&self, device: &str, ipv4: bool) -> Option<IpNetwork> {
+        let behind = self.tunnelled.iter().filter(|peer| peer.device == device);
+        behind.flat_map(|peer| &peer.pod_cidrs).copied().find(|cidr| cidr.is_ipv4() == ipv4)
+    }
+}
+
 impl Object for Peers {
     /// What can be done is done; the first error is returned.
     fn ensure(&self, kernel: &Kernel) -> Result<Made> {

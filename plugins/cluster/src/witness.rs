@@ -10,9 +10,14 @@
 //! ```text
 //! # ip route show table 1883472711
 //! 94.12.201.7 dev vxlan.1 proto 112 scope link metric 2864434449
+//! 10.244.1.0/24 dev vxlan.1 proto 112 scope link metric 2864434449
 //! ```
 //!
 //! Destination: 32 bits of the digest. Metric: 24 bits more, then how many witnesses there are, and which this is.
+//!
+//! Routes can also be lost by table: `ip route flush table main proto 112`, or `ip route flush dev eth0`, leaves the
+//! witnesses in their own table. So each of them has a sample beside it, the destination of one route out of the same
+//! link, and an ADD asks the kernel whether packets to the samples still take our routes.
 //!
 //! The same table has a route out of `lo` for each of this node's own Pod CIDRs, numbered in the same way: all that an ADD
 //! needs to know of the map.
@@ -22,7 +27,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
 
 use kernel::message::Rtm;
 use kernel::route::{self, Options, Route};
@@ -43,37 +48,53 @@ pub struct Witness {
 /// Four bits each say how many there are and which one is meant.
 const MOST: usize = 15;
 
+/// The index of `lo`, in every network namespace (LOOPBACK_IFINDEX of include/net/flow.h).
+const LO: u32 = 1;
+
 impl Witness {
-    /// If every witness is there: this node's Pod CIDRs, in the map's order; empty if those are not all there.
+    /// If every witness is there, and the samples beside them are still routed by us: this node's Pod CIDRs, in the map's
+    /// order; empty if those are not all there.
     pub fn find(&self, kernel: &Kernel) -> Result<Option<Vec<IpNetwork>>> {
-        let (mut witnesses, mut pod_cidrs) = (Numbered::default(), Numbered::default());
+        let (mut witnesses, mut samples, mut pod_cidrs) = <(Numbered, Numbered, Numbered)>::default();
         for ipv4 in [true, false] {
             for route in self.routes(kernel, ipv4)? {
                 let Some((dst, count, place)) = self.read(&route) else { return Ok(None) };
-                let list = if dst == self.destination(ipv4) { &mut witnesses } else { &mut pod_cidrs };
+                let list = match route::next_hop(&route).1 {
+                    _ if dst == self.destination(ipv4) => &mut witnesses,
+                    Some(LO) => &mut pod_cidrs,
+                    _ => &mut samples,
+                };
                 list.add(dst, count, place);
             }
-            if witnesses.is_whole() && pod_cidrs.is_whole() {
+            if witnesses.is_whole() && pod_cidrs.is_whole() && samples.is_whole() {
                 break;
             }
         }
-        let pod_cidrs = if pod_cidrs.is_whole() { pod_cidrs.in_order() } else { Vec::new() };
-        Ok(witnesses.is_whole().then_some(pod_cidrs))
+        if !witnesses.is_whole() || !samples.is_whole_or_none() {
+            return Ok(None);
+        }
+        for sample in samples.in_order() {
+            if !is_routed_by_us(kernel, sample)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(if pod_cidrs.is_whole() { pod_cidrs.in_order() } else { Vec::new() }))
     }
 
-    /// Adds one for each link and family (IPv4?), and this node's Pod CIDRs. More than fit are not added at all: without a
+    /// Adds one for each way with its sample, and this node's Pod CIDRs. More than fit are not added at all: without a
     /// witness every ADD looks at everything, without Pod CIDRs IPAM reads the map.
-    fn put(&self, kernel: &Kernel, links: &[(u32, bool)], pod_cidrs: &[IpNetwork]) -> Result<()> {
-        if links.len() > MOST {
+    fn put(&self, kernel: &Kernel, ways: &[(u32, bool, Option<IpNetwork>)], pod_cidrs: &[IpNetwork]) -> Result<()> {
+        if ways.len() > MOST {
             return Ok(());
         }
         if pod_cidrs.len() <= MOST {
-            let lo = link::index(kernel, At::Host, "lo")?;
             // Without IPv6, or with `lo` down, they are not there, and IPAM reads the map.
-            let done = self.put_all(kernel, pod_cidrs.iter().map(|cidr| (lo, *cidr)).collect())?;
+            let done = self.put_all(kernel, pod_cidrs.iter().map(|cidr| (LO, *cidr)).collect())?;
             done.into_iter().filter_map(|done| done.err()).for_each(|error| log::debug!("{error}"));
         }
-        let witnesses = links.iter().map(|(link, ipv4)| (*link, self.destination(*ipv4)));
+        let samples = ways.iter().filter_map(|(link, _, sample)| Some((*link, (*sample)?)));
+        self.put_all(kernel, samples.collect())?.into_iter().collect::<Result<()>>()?;
+        let witnesses = ways.iter().map(|(link, ipv4, _)| (*link, self.destination(*ipv4)));
         self.put_all(kernel, witnesses.collect())?.into_iter().collect()
     }
 
@@ -154,32 +175,63 @@ impl Object for NoWitness {
     }
 }
 
+/// A link that routes of one family leave by.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The link.
+    pub exit: Exit,
+    /// Are they routes of IPv4?
+    pub ipv4: bool,
+    /// The destination of one of them, if there are any now.
+    pub sample: Option<IpNetwork>,
+}
+
+/// A link of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// One that exists, by its index.
+    Link(u32),
+    /// A tunnel device, which may have to be made first, by its name.
+    Device(String),
+}
+
 /// Every witness, after what they vouch for.
 #[derive(Debug)]
 pub struct Witnesses {
     /// The network and the digest.
     pub witness: Witness,
-    /// Links of this node that routes leave by, with the family (IPv4?).
-    pub links: Vec<(u32, bool)>,
-    /// Tunnel devices by name, with the family (IPv4?).
-    pub devices: Vec<(String, bool)>,
+    /// By which links routes leave; the first of several for one link and family counts.
+    pub ways: Vec<Way>,
     /// This node's Pod CIDRs.
     pub pod_cidrs: Vec<IpNetwork>,
 }
 
 impl Object for Witnesses {
     fn ensure(&self, kernel: &Kernel) -> Result<Made> {
-        let mut links = self.links.clone();
-        for (device, ipv4) in &self.devices {
-            links.push((link::index(kernel, At::Host, device)?, *ipv4));
+        let mut ways = Vec::with_capacity(self.ways.len());
+        for Way { exit, ipv4, sample } in &self.ways {
+            let link = match exit {
+                Exit::Link(index) => *index,
+                Exit::Device(name) => link::index(kernel, At::Host, name)?,
+            };
+            if !ways.iter().any(|(other, family, _)| (*other, *family) == (link, *ipv4)) {
+                ways.push((link, *ipv4, *sample));
+            }
         }
-        if links.is_empty() {
-            links.push((link::index(kernel, At::Host, "lo")?, true));
+        if ways.is_empty() {
+            ways.push((LO, true, None));
         }
-        links.sort_unstable();
-        links.dedup();
-        self.witness.put(kernel, &links, &self.pod_cidrs).map(|()| Made::Already)
+        self.witness.put(kernel, &ways, &self.pod_cidrs).map(|()| Made::Already)
     }
+}
+
+/// Do packets to this destination take a route of ours to the whole of it?
+fn is_routed_by_us(kernel: &Kernel, dst: IpNetwork) -> Result<bool> {
+    let route = route::matching(kernel, At::Host, dst.network())?;
+    let is_ours = |route: RouteMessage| {
+        route::destination(&route) == Some(dst) && route.header.protocol == RouteProtocol::from(PROTOCOL)
+    };
+    Ok(route.is_some_and(is_ours))
 }
 
 /// Routes that say how many there are, and which each is.
@@ -200,6 +252,10 @@ impl Numbered {
 
     fn is_whole(&self) -> bool {
         self.count == Some(self.routes.len())
+    }
+
+    fn is_whole_or_none(&self) -> bool {
+        self.count.is_none() || self.is_whole()
     }
 
     fn in_order(mut self) -> Vec<IpNetwork> {

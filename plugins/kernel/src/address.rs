@@ -39,35 +39,50 @@ pub struct Address {
     pub detect_duplicates: bool,
     /// Let the kernel add a route to the address's subnet out of that link, as it does by default?
     pub prefix_route: bool,
-    /// What to do about other addresses of the same subnet on that link.
-    pub neighbors: Others,
+    /// What to do about other addresses on that link.
+    pub others: Others,
 }
 
-/// Other addresses on the link whose subnet overlaps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Other addresses on the link that are in the way: of IPv4 any other, of IPv6 one whose subnet overlaps. Each family is
+/// for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Others {
     /// Let them be.
     Keep,
-    /// An error: another program configured this link. What to do about it is added to the error's text.
-    Refuse(&'static str),
+    /// An error: another program or an earlier configuration set them.
+    Refuse {
+        /// These may be there too.
+        expected: Vec<IpNetwork>,
+        /// What else can be done about it, added to the error's text.
+        advice: &'static str,
+    },
     /// Remove them.
-    Replace,
+    Replace {
+        /// These may be there too.
+        expected: Vec<IpNetwork>,
+    },
+}
+
+impl Others {
+    /// Those that may be there too; none if all may.
+    fn expected(&self) -> Option<&[IpNetwork]> {
+        match self {
+            Others::Keep => None,
+            Others::Refuse { expected, .. } | Others::Replace { expected } => Some(expected),
+        }
+    }
 }
 
 impl Object for Address {
     fn ensure(&self, kernel: &Kernel) -> Result<Made> {
         let index = link::index(kernel, self.at, &self.link)?;
-        if self.neighbors != Others::Keep && self.make_room(kernel, index)? {
-            return Ok(Made::Already);
-        }
-        if self.neighbors != Others::Keep {
+        if let Some(expected) = self.others.expected() {
+            if self.make_room(kernel, index, expected)? {
+                return Ok(Made::Already);
+            }
             self.refuse_anothers_subnet(kernel, index)?;
         }
-        match self.change(kernel, index, true) {
-            Ok(()) => Ok(Made::New),
-            Err(error) if error.is(Errno::EEXIST) => Ok(Made::Already),
-            Err(error) => Err(error),
-        }
+        self.add_if_missing(kernel, index)
     }
 
     fn check(&self, kernel: &Kernel) -> Result<()> {
@@ -105,39 +120,51 @@ impl Object for Address {
             _ => Ok(()),
         }
     }
-
-    fn possible(&self, kernel: &Kernel) -> Result<()> {
-        match link::get(kernel, self.at, &self.link)? {
-            Some(link) if matches!(self.neighbors, Others::Refuse(_)) => self.others(kernel, link.index).map(drop),
-            _ => Ok(()),
-        }
-    }
 }
 
 impl Address {
-    /// Is the address there already? Overlapping ones are refused or removed.
-    fn make_room(&self, kernel: &Kernel, index: u32) -> Result<bool> {
-        let (present, others) = self.others(kernel, index)?;
-        for other in others {
-            Address { address: other, ..self.clone() }.change(kernel, index, false)?;
+    /// Is the address there already? Others in the way are refused or removed.
+    fn make_room(&self, kernel: &Kernel, index: u32, expected: &[IpNetwork]) -> Result<bool> {
+        let present = on(kernel, self.at, index)?;
+        let (others, kept): (Vec<_>, Vec<_>) =
+            present.into_iter().partition(|other| is_in_the_way(other, &self.address) && !expected.contains(other));
+        if let (Some(other), Others::Refuse { advice, .. }) = (others.first(), &self.others) {
+            return Err(self.refusal(other, advice));
         }
-        Ok(present)
+        for other in &others {
+            self.of(*other).remove(kernel)?;
+        }
+        // Those of the same subnet were secondary to it, and the kernel removed them too.
+        for one in kept.iter().filter(|one| others.iter().any(|other| overlap(one, other))) {
+            self.of(*one).add_if_missing(kernel, index)?;
+        }
+        Ok(kept.contains(&self.address))
     }
 
-    /// Is the address there, and which others overlap with it? Those are an error if they are to be refused.
-    fn others(&self, kernel: &Kernel, index: u32) -> Result<(bool, Vec<IpNetwork>)> {
-        let all = on(kernel, self.at, index)?;
-        let present = all.contains(&self.address);
-        let others: Vec<_> =
-            all.into_iter().filter(|other| *other != self.address && overlap(other, &self.address)).collect();
-        if let (Some(other), Others::Refuse(advice)) = (others.first(), self.neighbors) {
-            return Err(Error::NotOurs(format!(
-                "interface {:?} has the address {other}, which overlaps with {}; remove it, configure another subnet \
-                 or another interface{advice}",
-                self.link, self.address
-            )));
+    /// Another address, otherwise alike.
+    fn of(&self, address: IpNetwork) -> Self {
+        Address { address, ..self.clone() }
+    }
+
+    fn refusal(&self, other: &IpNetwork, advice: &str) -> Error {
+        let (link, address) = (&self.link, &self.address);
+        let what = match address.is_ipv4() {
+            true => format!("another IPv4 address, {other}, than {address}"),
+            false => format!("the address {other}, whose subnet overlaps with {address}"),
+        };
+        Error::NotOurs(format!(
+            "interface {link:?} has {what}: another network or an earlier configuration uses the interface; remove the address \
+             (`ip addr del {other} dev {link}`), configure another interface{advice}"
+        ))
+    }
+
+    /// Adds the address; [`Made::Already`] if it is there.
+    fn add_if_missing(&self, kernel: &Kernel, index: u32) -> Result<Made> {
+        match self.change(kernel, index, true) {
+            Ok(()) => Ok(Made::New),
+            Err(error) if error.is(Errno::EEXIST) => Ok(Made::Already),
+            Err(error) => Err(error.on_link(kernel, self.at, &self.link)),
         }
-        Ok((present, others))
     }
 
     /// Another interface's subnet must not be this one, or within it: one of the two would be cut off. The other way
@@ -251,6 +278,11 @@ pub(crate) fn read(message: &AddressMessage) -> Option<IpNetwork> {
     if link_local { None } else { IpNetwork::new(ip, message.header.prefix_len).ok() }
 }
 
+/// May `other` not be on a link beside `address`?
+fn is_in_the_way(other: &IpNetwork, address: &IpNetwork) -> bool {
+    other != address && other.is_ipv4() == address.is_ipv4() && (address.is_ipv4() || overlap(other, address))
+}
+
 /// Does one of the two subnets lie within the other?
 pub fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
     one.contains(other.network()) || other.contains(one.network())
@@ -267,5 +299,16 @@ mod tests {
         assert!(overlap(&net("10.1.0.0/24"), &net("10.1.2.3/16")));
         assert!(!overlap(&net("10.1.0.0/24"), &net("10.1.1.1/24")));
         assert!(!overlap(&net("0.0.0.0/0"), &net("::/0")));
+    }
+
+    #[test]
+    fn every_other_ipv4_address_is_in_the_way_and_of_ipv6_an_overlapping_one() {
+        let in_the_way = |other: &str, address: &str| is_in_the_way(&other.parse().unwrap(), &address.parse().unwrap());
+        for other in ["10.1.0.2/24", "10.1.0.1/16", "192.0.2.1/24"] {
+            assert!(in_the_way(other, "10.1.0.1/24"), "{other}");
+        }
+        assert!(!in_the_way("10.1.0.1/24", "10.1.0.1/24") && !in_the_way("fd00::1/64", "10.1.0.1/24"));
+        assert!(in_the_way("fd00::2/64", "fd00::1/64") && in_the_way("fd00::1/48", "fd00::1/64"));
+        assert!(!in_the_way("fd00:1::1/64", "fd00::1/64"));
     }
 }

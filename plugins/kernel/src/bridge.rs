@@ -1,7 +1,8 @@
 //! A bridge. Shared: the first attachment makes it, nobody removes it.
 //!
-//! Its address is set when it is made, and so stays; a bridge without one of its own takes the lowest of its ports' and
-//! changes it as Pods come and go. Its MTU is never set: the kernel keeps it at the least of its ports', and once
+//! Its hardware address is set when it is made, and so stays: it is pinned. A bridge whose address nobody set takes the lowest
+//! of its ports' and changes it as Pods come and go, so the address of a bridge that another program made is pinned when it
+//! becomes a gateway. Its MTU is never set: the kernel keeps it at the least of its ports', and once
 //! set it would stay above a port that is lowered later.
 
 use crate::message::Rtm;
@@ -24,6 +25,10 @@ pub struct Bridge {
     pub promiscuous: bool,
     /// Filter VLANs? Needs a kernel with CONFIG_BRIDGE_VLAN_FILTERING.
     pub vlan_filtering: bool,
+    /// Must its hardware address stay? A gateway's must.
+    pub pinned: bool,
+    /// The alias of a bridge that was made here. One without it was made by another program.
+    pub mark: &'static str,
 }
 
 impl Object for Bridge {
@@ -33,7 +38,10 @@ impl Object for Bridge {
             return Ok(Made::Already);
         }
         let made = match self.create(kernel) {
-            Ok(()) => Made::New,
+            Ok(()) => {
+                link::set_alias(kernel, At::Host, &self.name, self.mark)?;
+                Made::New
+            }
             // Another attachment's ADD was faster.
             Err(error) if error.is(Errno::EEXIST) => Made::Already,
             Err(error) => return Err(error),
@@ -100,6 +108,9 @@ impl Bridge {
         if link.kind != "bridge" {
             return Err(link::wrong_kind(link, "bridge"));
         }
+        if self.pinned && link.alias != self.mark {
+            self.pin(kernel, link)?;
+        }
         let filter = self.vlan_filtering && link.vlan_filtering != Some(true);
         if filter {
             self.filter_vlans(kernel)?;
@@ -114,6 +125,18 @@ impl Bridge {
         link::set(kernel, At::Host, message.build(), &|| format!("setting bridge {:?} up", self.name))
     }
 
+    /// Sets the hardware address that the bridge has: what was set stays. Only where it is not set yet, for the kernel forgets
+    /// the link's neighbors when it is. A bridge without ports may have none, and gets a random one.
+    fn pin(&self, kernel: &Kernel, link: &Link) -> Result<()> {
+        let mac = link.mac.filter(|mac| *mac != NO_MAC);
+        if mac.is_some_and(|mac| is_pinned(&self.name, mac)) {
+            return Ok(());
+        }
+        let mac = mac.unwrap_or_else(Mac::random);
+        let message = LinkUnspec::new_with_index(link.index).address(mac.to_vec()).build();
+        link::set(kernel, At::Host, message, &|| format!("pinning the hardware address of bridge {:?}", self.name))
+    }
+
     /// Read back, for a kernel without VLAN filtering may ignore the attribute in silence.
     fn filter_vlans(&self, kernel: &Kernel) -> Result<()> {
         let message = LinkBridge::new(&self.name).vlan_filtering(true).build();
@@ -125,4 +148,15 @@ impl Bridge {
             _ => Err(self.lacks_vlans()),
         }
     }
+}
+
+/// The hardware address of a bridge without ports that never had one.
+const NO_MAC: Mac = Mac([0; 6]);
+
+/// Has the link's address been set? Only /sys tells (NET_ADDR_SET of include/uapi/linux/netdevice.h is 3). It may show the
+/// interfaces of another namespace, so the address there has to be the link's; if not, nothing is known.
+fn is_pinned(link: &str, mac: Mac) -> bool {
+    const NET_ADDR_SET: &str = "3";
+    let read = |file: &str| std::fs::read_to_string(format!("/sys/class/net/{link}/{file}")).unwrap_or_default();
+    read("address").trim() == mac.to_string() && read("addr_assign_type").trim() == NET_ADDR_SET
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 
-use crate::kernel::At;
+use crate::kernel::{At, Kernel};
 
 /// The result of everything here.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -53,6 +53,18 @@ pub enum Error {
     /// The running kernel has no such feature.
     #[error("{0}")]
     Lacks(String),
+    /// IPv6 is switched off on a link, by a setting.
+    #[error(
+        "IPv6 is switched off on interface {link:?} {} ({setting} is 1): set it to 0 (`sysctl -w {setting}=0`), or do \
+         without IPv6 addresses and routes there",
+        at.words(), setting = crate::sysctl::spoken(&crate::sysctl::ipv6_switch(link))
+    )]
+    Ipv6Off {
+        /// Where the link is.
+        at: At,
+        /// Its name.
+        link: String,
+    },
     /// A file under /proc or a namespace's file.
     #[error("{}: {source}", path.display())]
     File {
@@ -69,12 +81,22 @@ impl Error {
         matches!(self, Error::Refused { errno: got, .. } if *got == errno)
     }
 
-    /// Refused because the process lacks a privilege?
+    /// Refused because the process lacks a privilege? The kernel's routing answers EPERM for that; EACCES, and EPERM with
+    /// these words, means that IPv6 is switched off.
     pub fn is_permission(&self) -> bool {
         match self {
-            Error::Refused { errno, .. } => matches!(errno, Errno::EPERM | Errno::EACCES),
+            Error::Refused { errno, said, .. } => *errno == Errno::EPERM && !said.contains("IPv6"),
             Error::File { source, .. } => source.kind() == std::io::ErrorKind::PermissionDenied,
             _ => false,
+        }
+    }
+
+    /// What `error` means on that link: EACCES for an IPv6 address or route says that IPv6 is switched off there
+    /// (`addrconf_add_dev` of net/ipv6/addrconf.c, `fib6_nh_init` of net/ipv6/route.c).
+    pub(crate) fn on_link(self, kernel: &Kernel, at: At, link: &str) -> Error {
+        match self.is(Errno::EACCES) && crate::sysctl::ipv6_is_off(kernel, at, link) {
+            true => Error::Ipv6Off { at, link: link.to_owned() },
+            false => self,
         }
     }
 

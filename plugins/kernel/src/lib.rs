@@ -38,4 +38,5 @@ pub mod vxlan;
 pub use error::{Error, Result};
 pub use kernel::{At, Kernel};
 pub use mac::Mac;
+pub use nix::errno::Errno;
 pub use plan::{Changes, Made, Object, Plan};

@@ -61,6 +61,22 @@ pub fn index(kernel: &Kernel, at: At, name: &str) -> Result<u32> {
     known.map_or_else(|| expect(kernel, at, name).map(|link| link.index), Ok)
 }
 
+/// The index of the link called `name`, if there is one; asked of the kernel once.
+pub fn index_if_there(kernel: &Kernel, at: At, name: &str) -> Result<Option<u32>> {
+    let known = kernel.indices.borrow().get(&(at, name.to_owned())).copied();
+    known.map_or_else(|| Ok(get(kernel, at, name)?.map(|link| link.index)), |index| Ok(Some(index)))
+}
+
+/// The link with this index, if there is one.
+pub fn with_index(kernel: &Kernel, at: At, index: u32) -> Result<Option<Link>> {
+    let message = LinkUnspec::new_with_index(index).append_extra_attribute(without_statistics()).build();
+    let doing = || format!("looking for link {index} {}", at.words());
+    match kernel.route(at).get_as(Rtm::get_link(message), 0, &read_all, &doing) {
+        Err(error) if error.is(nix::errno::Errno::ENODEV) => Ok(None),
+        other => other,
+    }
+}
+
 /// The link called `name`, which must be there.
 pub fn expect(kernel: &Kernel, at: At, name: &str) -> Result<Link> {
     get(kernel, at, name)?.ok_or_else(|| changed(format!("interface {name:?} {} is missing", at.words())))
@@ -96,7 +112,7 @@ pub fn set_mtu(kernel: &Kernel, at: At, name: &str, mtu: u32) -> Result<()> {
 /// Sets the alias of the link called `name`.
 pub fn set_alias(kernel: &Kernel, at: At, name: &str, alias: &str) -> Result<()> {
     let message = LinkUnspec::new_with_name(name).alias(alias.to_owned()).build();
-    let doing = || format!("describing link {name:?} {}", at.words());
+    let doing = || format!("setting the alias of link {name:?} {}", at.words());
     kernel.route(at).change(Rtm::new_link(message), 0, &doing)
 }
 
@@ -130,7 +146,7 @@ pub fn remove_many(kernel: &Kernel, at: At, links: &[Link]) -> Vec<Error> {
     let mut errors = Vec::new();
     for some in links.chunks(REMOVED_AT_ONCE) {
         let moves = some.iter().map(|link| (Rtm::set_link(of_group(Some(link.index))), 0));
-        let doing = |at: usize| format!("putting link {:?} among those to be removed", some[at].name);
+        let doing = |at: usize| format!("adding link {:?} to the group that is removed", some[at].name);
         let removal = || {
             let names: Vec<_> = some.iter().map(|link| link.name.as_str()).collect();
             format!("removing links {}", names.join(" "))
@@ -327,7 +343,7 @@ fn read_info(link: &mut Link, attributes: &[u8]) {
 pub(crate) fn wrong_kind(link: &Link, wanted: &str) -> Error {
     let kind = if link.kind.is_empty() { "hardware or loopback" } else { &link.kind };
     Error::NotOurs(format!(
-        "interface {:?} exists and is no {wanted} (it is {kind}); remove it or configure another name",
+        "interface {:?} exists and is not a {wanted} (it is {kind}); remove it, or configure another name",
         link.name
     ))
 }

@@ -66,7 +66,7 @@ impl fmt::Display for Mac {
 impl FromStr for Mac {
     type Err = String;
 
-    /// `aa:bb:cc:dd:ee:ff`, or with hyphens. A multicast address or all zeros is no interface's address.
+    /// `aa:bb:cc:dd:ee:ff`, or with hyphens. A multicast address or an interface cannot have the address of all zeros.
     fn from_str(text: &str) -> Result<Self, String> {
         let parts: Vec<&str> = text.split([':', '-']).collect();
         let byte = |part: &&str| match part.as_bytes() {
@@ -76,8 +76,8 @@ impl FromStr for Mac {
         let bytes: Option<Vec<u8>> = parts.iter().map(byte).collect();
         let mac = bytes.and_then(|bytes| Mac::from_bytes(&bytes)).ok_or("not six bytes as aa:bb:cc:dd:ee:ff")?;
         match mac.0 {
-            [0, 0, 0, 0, 0, 0] => Err("all zeros is no interface's address".to_owned()),
-            [first, ..] if first & 1 == 1 => Err("a multicast address is no interface's address".to_owned()),
+            [0, 0, 0, 0, 0, 0] => Err("an interface cannot have the address of all zeros".to_owned()),
+            [first, ..] if first & 1 == 1 => Err("an interface cannot have a multicast address".to_owned()),
             _ => Ok(mac),
         }
     }

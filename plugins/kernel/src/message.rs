@@ -127,7 +127,7 @@ macro_rules! answers {
             fn read(kind: u16, bytes: &[u8]) -> Result<Self, DecodeError> {
                 match kind {
                     $kind => Self::parse(bytes),
-                    other => Err(DecodeError::from(format!("an answer of kind {other}, where {} was asked for", $kind))),
+                    other => Err(DecodeError::from(format!("the answer is of kind {other}; {} was expected", $kind))),
                 }
             }
         })*

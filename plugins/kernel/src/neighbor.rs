@@ -81,6 +81,19 @@ fn forget(kernel: &Kernel, at: At, name: &str, index: u32, ip: IpAddr) -> Result
     }
 }
 
+/// The hardware address that `ip` has on a link, as far as the node knows: none if nobody answered there.
+pub fn known(kernel: &Kernel, at: At, link: u32, ip: IpAddr) -> Result<Option<Mac>> {
+    let doing = || format!("looking for neighbor {ip} {}", at.words());
+    let entry = match kernel.route(at).get(Rtm::get_neighbor(message(ip, link)), &doing) {
+        Err(error) if error.is(Errno::ENOENT) => return Ok(None),
+        other => other?,
+    };
+    let has_answered = |entry: &NeighbourMessage| {
+        !matches!(entry.header.state, NeighbourState::Failed | NeighbourState::Incomplete | NeighbourState::None)
+    };
+    Ok(entry.filter(has_answered).and_then(|entry| hardware_address(&entry)))
+}
+
 /// Every permanent entry: address, link, hardware address.
 pub fn permanent(kernel: &Kernel, at: At) -> Result<HashSet<(IpAddr, u32, Mac)>> {
     let doing = || format!("listing neighbors {}", at.words());

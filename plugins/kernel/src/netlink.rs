@@ -331,7 +331,7 @@ impl Fault {
         match self {
             Fault::Refused(errno, said) => Error::Refused { doing, errno, said },
             Fault::Silence(why) => Error::NoAnswer { doing, why },
-            Fault::Interrupted => Error::NoAnswer { doing, why: "it changed while it was told".to_owned() },
+            Fault::Interrupted => Error::NoAnswer { doing, why: "it changed while it was being listed".to_owned() },
         }
     }
 }

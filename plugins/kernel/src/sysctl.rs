@@ -45,10 +45,25 @@ impl Setting {
         Setting { optional: true, ..Setting::new(key, value) }
     }
 
+    /// IPv6 on that link, whatever `default` said when the link was made.
+    pub fn ipv6_on(link: &str) -> Self {
+        Setting::new(ipv6_switch(link), "0")
+    }
+
+    fn is_ipv6_switch(&self) -> bool {
+        self.key.ends_with("/disable_ipv6") && self.value == "0"
+    }
+
     fn ensure(&self) -> Result<bool> {
         match read(&self.key) {
             Ok(value) if value == self.value => Ok(false),
-            Ok(_) => write(&self.key, self.value).map(|()| true),
+            Ok(_) => {
+                write(&self.key, self.value)?;
+                if self.is_ipv6_switch() {
+                    warn_of_ipv6_off();
+                }
+                Ok(true)
+            }
             Err(error) => self.forgive(error).map(|()| false),
         }
     }
@@ -142,9 +157,35 @@ impl Object for Forwarding {
 /// Forwarding is off and must stay so, by policy or because /proc/sys can't be written here.
 fn with_advice(error: Error, setting: &Setting, advice: &str) -> Error {
     let Error::File { path, source } = error else { return error };
-    let name = setting.key.replace('/', ".");
+    let name = spoken(&setting.key);
     let why = format!("{source}; Pods are routed by the node: have {name}=1 set (sysctl){advice}");
     Error::File { path, source: std::io::Error::new(source.kind(), why) }
+}
+
+/// Warns if IPv6 is switched off on all interfaces of the node: one on which it was switched on again leads nowhere.
+pub fn warn_of_ipv6_off() {
+    if read("net/ipv6/conf/all/disable_ipv6").is_ok_and(|value| value == "1") {
+        log::warn!(
+            "net.ipv6.conf.all.disable_ipv6 is 1 on the node: Pods reach nothing beyond this node by IPv6 unless it was switched \
+             on for each interface on the way; set it to 0 (sysctl), or do without IPv6 ranges"
+        );
+    }
+}
+
+/// The setting that switches IPv6 off on a link.
+pub(crate) fn ipv6_switch(link: &str) -> String {
+    format!("net/ipv6/conf/{link}/disable_ipv6")
+}
+
+/// Is IPv6 switched off on that link?
+pub(crate) fn ipv6_is_off(kernel: &Kernel, at: At, link: &str) -> bool {
+    let is_off = || read(&ipv6_switch(link)).is_ok_and(|value| value == "1");
+    kernel.inside(at, is_off).unwrap_or(false)
+}
+
+/// A setting's name as people write it: with dots, unless a name in it has one.
+pub(crate) fn spoken(key: &str) -> String {
+    if key.contains('.') { key.to_owned() } else { key.replace('/', ".") }
 }
 
 /// On every interface; "all" and "default" are no interfaces, and new ones are not to start with 2.

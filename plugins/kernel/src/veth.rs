@@ -167,7 +167,7 @@ impl Port {
     fn check(&self, kernel: &Kernel, host: &Link) -> Result<()> {
         let bridge = link::expect(kernel, At::Host, &self.bridge)?;
         if host.controller != Some(bridge.index) {
-            return Err(changed(format!("interface {:?} is no port of bridge {:?}", host.name, self.bridge)));
+            return Err(changed(format!("interface {:?} is not a port of bridge {:?}", host.name, self.bridge)));
         }
         if host.hairpin != self.hairpin || host.isolated != self.isolated {
             let found = (host.hairpin, host.isolated);

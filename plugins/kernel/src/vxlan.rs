@@ -179,7 +179,7 @@ impl Vxlan {
     /// What can only be changed by making the device anew.
     fn difference(&self, link: &Link) -> Option<String> {
         let Some(Settings { vni, port, local, underlay, learns }) = settings(link) else {
-            return Some("says nothing of itself".to_owned());
+            return Some("has no VXLAN attributes".to_owned());
         };
         match () {
             () if vni != self.vni => Some(format!("has VNI {vni}, not {}", self.vni)),
@@ -256,7 +256,7 @@ impl Vxlan {
             Setting::if_there(ipv6("addr_gen_mode"), "1"),
         ];
         if self.addresses.iter().any(IpAddr::is_ipv6) {
-            settings.push(Setting::new(ipv6("disable_ipv6"), "0"));
+            settings.push(Setting::ipv6_on(&self.name));
         }
         Sysctls { at: At::Host, settings }
     }
@@ -280,7 +280,7 @@ impl Vxlan {
             address: ip.into(),
             detect_duplicates: false,
             prefix_route: true,
-            neighbors: Others::Keep,
+            others: Others::Keep,
         }
     }
 

@@ -1,4 +1,4 @@
-//! `loopback`: ups the Pod's `lo`.
+//! `loopback`: brings up the Pod's `lo`.
 //!
 //! The kernel makes `lo` with its namespace and gives it 127.0.0.1 and ::1 when it goes up; there is nothing else to do.
 //! CNI_IFNAME does not matter: `lo` has one name.
@@ -30,11 +30,12 @@ impl Plugin for Loopback {
     const ABOUT: About = About {
         name: "loopback",
         version: env!("CARGO_PKG_VERSION"),
-        summary: "ups the Pod's lo",
+        summary: "brings the Pod's lo up",
         example: r#"{ "cniVersion": "1.0.0", "name": "lo", "plugins": [{ "type": "loopback" }] }"#,
     };
     const KIND: Kind = Kind::Interface;
     const COMMIT: Option<&str> = libcni::COMMIT;
+    const KEYS_OF_OTHERS: &'static [(&'static str, &'static str)] = attach::suite::KEYS;
 
     fn add(request: &Request, _config: Config, attachment: &Attachment) -> Result<CniResult, Error> {
         let previous = request.config.prev_result()?;

@@ -18,7 +18,7 @@ pub struct Config {
     /// `ipam`, `dns`, and the Pod's MAC address.
     #[key(
         flatten,
-        describe("ipam", shown = "none: it is needed"),
+        describe("ipam", shown = "none: required"),
         describe("args.cni.mac", shown = "random"),
         describe("runtimeConfig.mac", shown = "random")
     )]

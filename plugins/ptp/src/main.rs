@@ -95,7 +95,7 @@ impl WirePlugin for PointToPoint {
 
 fn address(at: At, link: &str, address: IpNetwork) -> Address {
     let link = link.to_owned();
-    Address { at, link, address, detect_duplicates: false, prefix_route: true, neighbors: Others::Keep }
+    Address { at, link, address, detect_duplicates: false, prefix_route: true, others: Others::Keep }
 }
 
 /// [`PointToPoint::complete`] gave every address one; CHECK reads the same from the result.

@@ -19,7 +19,7 @@ pub struct Config {
     #[key(flatten)]
     pub nodes: NodeRouteKeys,
     /// `ipam`, `dns`, and the Pod's MAC address.
-    #[key(flatten, describe("ipam", shown = "none: it is needed"))]
+    #[key(flatten, describe("ipam", shown = "none: required"))]
     pub wire: WireKeys,
 }
 

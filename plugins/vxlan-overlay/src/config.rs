@@ -39,7 +39,7 @@ pub struct OverlayKeys {
     /// `nodes`, `nodeName`, `underlayFamily`.
     #[key(
         flatten,
-        describe("nodes", shown = "none: it is needed", help = "the node map: a list, or the path of a file with one"),
+        describe("nodes", shown = "none: required", help = "the node map: a list, or the path of a file with one"),
         describe("underlayFamily", help = "over which addresses nodes talk that have both: \"ipv4\" or \"ipv6\"")
     )]
     nodes: MapKeys,

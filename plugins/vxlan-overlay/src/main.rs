@@ -32,6 +32,7 @@ impl Plugin for VxlanOverlay {
     const ABOUT: About = config::ABOUT;
     const KIND: Kind = Kind::Interface;
     const COMMIT: Option<&str> = libcni::COMMIT;
+    const KEYS_OF_OTHERS: &'static [(&'static str, &'static str)] = Wired::<First>::KEYS_OF_OTHERS;
     const OPERATOR: Option<Operator> = Wired::<First>::OPERATOR;
 
     fn validate(request: &Request, config: &Config) -> Result<(), Error> {

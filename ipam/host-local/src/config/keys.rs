@@ -79,7 +79,7 @@ impl FromStr for Subnet {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if !text.contains('/') {
-            return Err("not an address with a prefix length, like 10.22.0.0/16".to_owned());
+            return Err("not an address with a prefix length, such as 10.22.0.0/16".to_owned());
         }
         text.parse().map(Subnet).map_err(|error: libcni::ipnetwork::IpNetworkError| error.to_string())
     }

@@ -162,7 +162,7 @@ impl Store {
                  ipam.dataDir each",
                 path.display()
             ),
-            _ => "held by something that is no reservation".to_owned(),
+            _ => "held by a file that is not a reservation".to_owned(),
         }
     }
 }

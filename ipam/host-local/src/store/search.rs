@@ -71,7 +71,7 @@ impl Store {
         let last = text.trim().parse().ok();
         if last.is_none() {
             let path = self.directory.path().display();
-            log::warn!("{path}/{name}: holds no address: the next one is given from the range's beginning on");
+            log::warn!("{path}/{name} contains no address: the search starts at the beginning of the range");
         }
         last
     }

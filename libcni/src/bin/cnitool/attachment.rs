@@ -97,7 +97,7 @@ impl Named {
                 format!("cnitool-{hex}")
             }
             (None, None) => {
-                return Err(unclear("give NETNS or --container-id; cnitool list shows the attachments".to_owned()));
+                return Err(unclear("give NETNS or --container-id (cnitool list shows the attachments)".to_owned()));
             }
         };
         Ok(AttachmentId { container_id, ifname: self.ifname.clone() })

@@ -305,7 +305,7 @@ impl Cli {
         }
         if !list.version.has_gc_and_status() {
             let why = too_old(&list, "GC");
-            eprintln!("cnitool: what no DEL removes stays in network {:?}: {why}", list.name);
+            eprintln!("cnitool: objects that no DEL removes may remain in network {:?}: {why}", list.name);
         }
         if all { runtime.gc(&list, &[]) } else { runtime.gc_by_namespace(&list) }
     }
@@ -388,7 +388,7 @@ fn require_present(given: &Path, parameters: &Parameters) -> Result<(), Error> {
     }
     let named = Path::new("/run/netns").join(given);
     let hint = match given.components().count() == 1 && named.exists() {
-        true => format!("do you mean {}?", named.display()),
+        true => format!("did you mean {}?", named.display()),
         false => "make one with: ip netns add NAME".to_owned(),
     };
     let details = format!("network namespace {} does not exist; {hint}", netns.display());

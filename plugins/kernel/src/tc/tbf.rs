@@ -118,7 +118,7 @@ impl Tbf {
     fn difference(&self, found: &Told) -> Option<String> {
         const ROUNDED: u32 = 3;
         let Some(Settings { rate, limit, buffer }) = read(&found.options) else {
-            return Some("a token bucket that says nothing of itself".to_owned());
+            return Some("a token bucket that has no VXLAN attributes".to_owned());
         };
         let wanted = ticks(self.rate, self.burst);
         match () {
