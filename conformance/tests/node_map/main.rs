@@ -1,5 +1,6 @@
 //! The node map in real namespaces: where it is, which node it means, what is refused, and what follows when it changes.
 
+mod competing;
 mod following;
 mod refused;
 mod sources;

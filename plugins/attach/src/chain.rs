@@ -169,6 +169,7 @@ fn add<P: ChainedPlugin>(request: &Request, config: &P::Config, attachment: &Att
         Ok(result) => result,
         Err(error) => return Err(undo.because_of(error)),
     };
+    follow::warn(&kernel, &chained.followed, &chained.result.ips);
     result.interfaces.extend(overlay);
     P::amend(config, &mut result);
     Ok(result)
@@ -195,6 +196,7 @@ fn check<P: ChainedPlugin>(request: &Request, config: &P::Config, attachment: &A
         (followed, faults) = network.check(&kernel).map_err(of_cluster)?;
     }
     let chained = Chained { followed, ..gather::<P>(request, config, attachment, &kernel)? };
+    faults.extend(follow::faults(&kernel, &chained.followed, &chained.result.ips));
     let mut plan = Plan::default();
     P::plan(&chained, &mut plan);
     faults.extend(plan.faults(&kernel));

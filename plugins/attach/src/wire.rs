@@ -213,6 +213,7 @@ fn connect<'a, P: WirePlugin>(
     if is_first && P::routes(wiring.config) {
         status::warn_of_dropped_forwarding(kernel);
     }
+    follow::warn(kernel, &wiring.followed, &wiring.addresses.ips);
     result::<P>(request, wiring, kernel, network)
 }
 
@@ -319,6 +320,7 @@ fn check<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Atta
         Some(network) => network.check(&kernel).map_err(of_cluster)?,
         None => Default::default(),
     };
+    faults.extend(follow::faults(&kernel, &followed, &expected.result.ips));
     let wiring = Wiring::expected(request, config, attachment, &kernel, &expected, followed)?;
     faults.extend(whole_plan::<P>(&wiring).faults(&kernel));
     faults.extend(expected.faults(&kernel));

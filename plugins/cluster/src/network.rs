@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::lock::Lock;
 use crate::tag::NetworkTag;
 use crate::witness::Witness;
-use crate::{Followed, How, Reach, Seat, devices, inside};
+use crate::{Followed, How, Reach, Seat, Ways, devices, inside};
 
 /// A network with a node map, on this node.
 #[derive(Debug)]
@@ -43,9 +43,9 @@ impl Network {
     }
 
     /// Looks at everything and corrects it. `renumber` lets VNI and port of an overlay's device change.
-    pub fn sync(&self, kernel: &Kernel, renumber: bool) -> Result<Changes> {
+    pub fn sync(&self, kernel: &Kernel, renumber: bool) -> Result<(Followed, Changes)> {
         let _lock = Lock::take(self.tag())?;
-        self.reconcile(kernel, How { masquerade: false, renumber }).map(|(_, changes)| changes)
+        self.reconcile(kernel, How { masquerade: false, renumber })
     }
 
     /// [`crate::check`].
@@ -55,7 +55,7 @@ impl Network {
     }
 
     /// [`crate::possible`], with a map that was read before.
-    pub fn possible(&self, kernel: &Kernel, map: &Map) -> Result<Vec<IpNetwork>> {
+    pub fn possible(&self, kernel: &Kernel, map: &Map) -> Result<Ways> {
         crate::possible(kernel, self.tag(), self.seat(map), &self.reach)
     }
 
@@ -86,7 +86,7 @@ impl Network {
         }
         let inside = if masquerade { inside::outline(kernel, self.tag())? } else { None };
         let is_missing = masquerade && inside.is_none();
-        Ok((!is_missing).then_some(Followed { inside, mtu, pod_cidrs, was_reconciled: false }))
+        Ok((!is_missing).then_some(Followed { inside, mtu, pod_cidrs, was_reconciled: false, ways: None }))
     }
 
     /// The least MTU of the overlay's devices that exist.

@@ -150,6 +150,19 @@ impl Object for Peers {
 }
 
 impl Peers {
+    /// The routes to Pod CIDRs; those through a device that does not exist are left out.
+    pub(crate) fn routes(&self, kernel: &Kernel) -> Result<Vec<PeerRoute>> {
+        let is_missing = |device: &String| Ok(link::get(kernel, At::Host, device)?.is_none());
+        let missing: Vec<bool> = self.devices.iter().map(is_missing).collect::<Result<_>>()?;
+        let exists = |device: &String| !self.devices.iter().zip(&missing).any(|(it, missing)| *missing && it == device);
+        let existing = Peers {
+            devices: self.devices.iter().filter(|device| exists(device)).cloned().collect(),
+            tunnelled: self.tunnelled.iter().filter(|peer| exists(&peer.device)).cloned().collect(),
+            ..self.clone()
+        };
+        existing.state(kernel).map(|state| state.routes)
+    }
+
     /// The devices must exist.
     fn state(&self, kernel: &Kernel) -> Result<State> {
         let index = |device: &String| link::index(kernel, At::Host, device);

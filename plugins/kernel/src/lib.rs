@@ -15,6 +15,7 @@ pub mod bridge;
 pub mod controller;
 pub mod device;
 pub mod error;
+pub mod fib;
 pub mod forward_policy;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
