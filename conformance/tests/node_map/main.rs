@@ -2,6 +2,7 @@
 
 mod competing;
 mod following;
+mod missing;
 mod refused;
 mod sources;
 mod undone;

@@ -43,7 +43,11 @@ impl Subject {
         let Subject { about, operator, .. } = self;
         let mut text = introduction(about);
         if let Some(operator) = operator {
-            let _ = write!(text, "\nBy hand:\n  {} {} FILE.conflist  {}\n", about.name, operator.option, operator.help);
+            let _ = write!(
+                text,
+                "\nBy hand:\n  {} {} FILE.conflist [--dry-run]  {}\n",
+                about.name, operator.option, operator.help
+            );
         }
         text.push_str("\nConfiguration:\n");
         let rows = self.keys.rows();

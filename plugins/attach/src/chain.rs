@@ -12,6 +12,7 @@ use kernel::link::{self, Link};
 use kernel::{At, Kernel, Plan};
 use libcni::{About, Attachment, AttachmentId, CniResult, Configuration, Error, Kind, Plugin, Request};
 
+use crate::check::REMEDIES;
 use crate::error::{check_failed, of_cluster, told};
 use crate::ipam::unavailable;
 use crate::keys::NodeKeys;
@@ -199,6 +200,6 @@ fn check<P: ChainedPlugin>(request: &Request, config: &P::Config, attachment: &A
     faults.extend(follow::faults(&kernel, &chained.followed, &chained.result.ips));
     let mut plan = Plan::default();
     P::plan(&chained, &mut plan);
-    faults.extend(plan.faults(&kernel));
+    faults.extend(plan.faults(&kernel, REMEDIES));
     check_failed(faults)
 }

@@ -141,7 +141,7 @@ impl Family<'_> {
             Some(hop) => {
                 let is_same = !taken.hops.is_empty() && taken.hops.iter().all(|other| *other == hop);
                 // In table main a longer prefix would win: then podwire's route is missing, which is another fault.
-                !is_same && !(is_shorter && taken.table == fib::MAIN)
+                !(is_same || is_shorter && taken.table == fib::MAIN)
             }
             // Whatever the routers' way is, it is not an address of this node, and drops nothing.
             None => !is_shorter && (taken.protocol == fib::BY_KERNEL || is_dropping(taken)),

@@ -285,6 +285,11 @@ fn lacks(node: &Node, family: Family) -> Error {
 }
 
 fn not_on_link(own: &Node, peer: &Node, gateway: IpAddr, facts: &Facts) -> Error {
+    if let [down, ..] = *facts.down() {
+        let why =
+            format!("address of node {:?}, on no link; interface {down:?} is down: `ip link set {down} up`", peer.name);
+        return Error::config("nodes", gateway, why);
+    }
     let why = format!(
         "address of node {:?}, on no link of node {:?} (which has {}), so no route can lead there. Use vxlan-overlay, or let \
          the underlay's routers know the Pod CIDRs and set \"nodeRoutes\": false",

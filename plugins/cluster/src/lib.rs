@@ -32,7 +32,7 @@ mod ways;
 pub mod witness;
 
 use ipnetwork::IpNetwork;
-use kernel::{Changes, Kernel};
+use kernel::{Changes, Kernel, Remedies};
 use nodes::{Map, View};
 
 pub use self::competing::Competing;
@@ -157,9 +157,24 @@ pub fn check(
     reach: &Reach,
 ) -> Result<(Followed, Vec<kernel::Error>)> {
     let declaration = declare(kernel, network, seat, reach)?;
-    let faults = declaration.plan(Witness { network, digest: 0 }, false, false).faults(kernel);
+    let faults = declaration.plan(Witness { network, digest: 0 }, false, false).faults(kernel, REMEDIES);
     Ok((followed(declaration, true), faults))
 }
+
+/// What [`reconcile`] would change, in words; nothing is touched.
+pub fn pending(kernel: &Kernel, network: NetworkTag, seat: Seat, reach: &Reach, how: How) -> Result<Vec<String>> {
+    let declaration = declare(kernel, network, seat, reach)?;
+    let masquerade = how.masquerade || inside::is_used(kernel, network)?;
+    let plan = declaration.plan(Witness { network, digest: 0 }, masquerade, how.renumber);
+    plan.possible(kernel)?;
+    Ok(plan.pending(kernel)?)
+}
+
+/// What brings back what is missing or changed.
+const REMEDIES: Remedies = {
+    let by_sync = "--sync or the next GC restores it";
+    Remedies { shared: by_sync, owned: by_sync }
+};
 
 /// Could this node be brought to what the map says? Nothing is touched.
 pub fn possible(kernel: &Kernel, network: NetworkTag, seat: Seat, reach: &Reach) -> Result<Ways> {

@@ -2,7 +2,6 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use ipnetwork::IpNetwork;
 use kernel::link::Link;
 use kernel::{At, Changes, Kernel, link};
 use nodes::{Keys, Map};
@@ -46,6 +45,20 @@ impl Network {
     pub fn sync(&self, kernel: &Kernel, renumber: bool) -> Result<(Followed, Changes)> {
         let _lock = Lock::take(self.tag())?;
         self.reconcile(kernel, How { masquerade: false, renumber })
+    }
+
+    /// [`crate::pending`], of [`Network::sync`].
+    pub fn pending(&self, kernel: &Kernel, renumber: bool) -> Result<Vec<String>> {
+        let map = self.map()?;
+        crate::pending(kernel, self.tag(), self.seat(&map), &self.reach, How { masquerade: false, renumber })
+    }
+
+    /// The names of the overlay's devices that this node had routes through and that are gone: none before the first ADD.
+    pub fn missing_devices(&self, kernel: &Kernel) -> kernel::Result<Vec<String>> {
+        let Reach::Overlay(overlay) = &self.reach else { return Ok(Vec::new()) };
+        let is_followed = self.witness.is_begun(kernel)?;
+        let none_exists = self.devices(kernel)?.is_empty();
+        Ok(if is_followed && none_exists { vec![overlay.devices[0].clone()] } else { Vec::new() })
     }
 
     /// [`crate::check`].

@@ -40,4 +40,4 @@ pub use error::{Error, Result};
 pub use kernel::{At, Kernel};
 pub use mac::Mac;
 pub use nix::errno::Errno;
-pub use plan::{Changes, Made, Object, Plan};
+pub use plan::{Changes, Made, Object, Plan, Remedies};
