@@ -20,7 +20,6 @@ use crate::invocation::{Attachment, AttachmentId, Command, Invocation, Lookup};
 use crate::keys::{Configuration, Level};
 use crate::netns::Netns;
 use crate::result::CniResult;
-use crate::runtime::NetworkList;
 use crate::version::{self, Version};
 
 /// What the container's namespace is to a plugin.
@@ -52,8 +51,9 @@ pub struct Operator {
     pub option: &'static str,
     /// What it does, in one line.
     pub help: &'static str,
-    /// Does it, with the plugin's configuration in that list as STATUS would get it; what it returns is printed.
-    pub run: fn(&Request) -> Result<String, Error>,
+    /// Does it, with the plugin's configuration in that list as STATUS would get it; what it returns is printed. With `true`
+    /// (`--dry-run`) it touches nothing and returns what it would do.
+    pub run: fn(&Request, bool) -> Result<String, Error>,
 }
 
 /// What every command gets: the configuration and the environment.
@@ -182,7 +182,7 @@ fn init_logging() {
 fn answer_argument<P: Plugin>(argument: &OsString) -> Answer {
     let about = P::ABOUT;
     if let Some(operator) = P::OPERATOR.filter(|operator| *argument == operator.option) {
-        return answer_operator::<P>(&operator, std::env::args_os().nth(2));
+        return operator::answer::<P>(&operator, std::env::args_os().skip(2).collect());
     }
     let subject = || documents::Subject::of::<P>();
     let printed = match argument.to_str() {
@@ -198,42 +198,6 @@ fn answer_argument<P: Plugin>(argument: &OsString) -> Answer {
         }
     };
     Answer { stdout: printed, success: true, ..Answer::default() }
-}
-
-/// Runs an operator's command for each of the list's plugins of this type.
-fn answer_operator<P: Plugin>(operator: &Operator, file: Option<OsString>) -> Answer {
-    let run = || -> Result<String, Error> {
-        let file = file.ok_or_else(|| {
-            let usage = format!("{} {} FILE.conflist", P::ABOUT.name, operator.option);
-            Error::new(code::INVALID_ENVIRONMENT, "missing argument", usage)
-        })?;
-        let mut said = String::new();
-        for request in requests_of::<P>(Path::new(&file))? {
-            P::validate(&request, &request.config.read()?)?;
-            said.push_str(&(operator.run)(&request)?);
-        }
-        Ok(said)
-    };
-    match run() {
-        Ok(stdout) => Answer { stdout, success: true, ..Answer::default() },
-        Err(error) => Answer { stderr: format!("{}: {error}\n", P::ABOUT.name), ..Answer::default() },
-    }
-}
-
-/// What STATUS would get, for each of the list's plugins of this type; none is an error (code 7).
-fn requests_of<P: Plugin>(file: &Path) -> Result<Vec<Request>, Error> {
-    let list = NetworkList::from_file(file)?;
-    let configurations = list.configurations_of(P::ABOUT.name);
-    if configurations.is_empty() {
-        let details = format!("{}: network {:?} has no plugin of type {:?}", file.display(), list.name, P::ABOUT.name);
-        return Err(Error::new(code::INVALID_CONFIG, "invalid network configuration", details));
-    }
-    let keys = Level::of::<P::Config>();
-    let request = |bytes: Vec<u8>| {
-        let document = Document::decode(&bytes, &keys, Size::Usual)?;
-        Ok(Request { config: Config::new(bytes, document, list.version)?, invocation: Invocation::by_hand() })
-    };
-    configurations.into_iter().map(request).collect()
 }
 
 /// One execution, without a process: environment and input in, answer out.
@@ -396,6 +360,7 @@ mod documents;
 mod man;
 mod misspelt;
 mod oddities;
+mod operator;
 mod schema;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 //! The node map in real namespaces: where it is, which node it means, what is refused, and what follows when it changes.
 
+mod competing;
 mod following;
+mod missing;
 mod refused;
 mod sources;
 mod undone;

@@ -47,7 +47,7 @@ impl Subject {
         let name = self.about.name;
         let mut text = introduction(&self.about);
         if let Some(operator) = self.operator {
-            let command = format!("{name} {} FILE.conflist", operator.option);
+            let command = format!("{name} {} FILE.conflist [--dry-run]", operator.option);
             let _ = write!(text, "\nBy hand:\n{}", entry(&command, command.len(), operator.help));
         }
         let foot = format!(

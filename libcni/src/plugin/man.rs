@@ -33,7 +33,12 @@ pub fn page(subject: &Subject) -> String {
         let _ = write!(page, ".br\n\\fB{name}\\fR \\fB{}\\fR\n", text(option));
     }
     if let Some(operator) = subject.operator {
-        let _ = write!(page, ".br\n\\fB{name}\\fR \\fB{}\\fR \\fIFILE.conflist\\fR\n", text(operator.option));
+        let _ = write!(
+            page,
+            ".br\n\\fB{name}\\fR \\fB{}\\fR \\fIFILE.conflist\\fR [\\fB{}\\fR]\n",
+            text(operator.option),
+            text("--dry-run")
+        );
     }
     let _ = write!(
         page,
@@ -44,7 +49,13 @@ pub fn page(subject: &Subject) -> String {
         text(&version::list(&Version::ALL))
     );
     if let Some(operator) = subject.operator {
-        let _ = write!(page, ".PP\n\\fB{}\\fR: {}.\n", text(operator.option), text(operator.help));
+        let _ = write!(
+            page,
+            ".PP\n\\fB{}\\fR: {}. With \\fB{}\\fR it only says what it would do.\n",
+            text(operator.option),
+            text(operator.help),
+            text("--dry-run")
+        );
     }
     configuration(&mut page, subject);
     page.push_str(".SH ENVIRONMENT\n");

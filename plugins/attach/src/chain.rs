@@ -12,6 +12,7 @@ use kernel::link::{self, Link};
 use kernel::{At, Kernel, Plan};
 use libcni::{About, Attachment, AttachmentId, CniResult, Configuration, Error, Kind, Plugin, Request};
 
+use crate::check::REMEDIES;
 use crate::error::{check_failed, of_cluster, told};
 use crate::ipam::unavailable;
 use crate::keys::NodeKeys;
@@ -170,6 +171,7 @@ fn add<P: ChainedPlugin>(request: &Request, config: &P::Config, attachment: &Att
         Ok(result) => result,
         Err(error) => return Err(undo.because_of(error)),
     };
+    follow::warn(&kernel, &chained.followed, &chained.result.ips);
     result.interfaces.extend(overlay);
     P::amend(config, &mut result);
     Ok(result)
@@ -196,8 +198,9 @@ fn check<P: ChainedPlugin>(request: &Request, config: &P::Config, attachment: &A
         (followed, faults) = network.check(&kernel).map_err(of_cluster)?;
     }
     let chained = Chained { followed, ..gather::<P>(request, config, attachment, &kernel)? };
+    faults.extend(follow::faults(&kernel, &chained.followed, &chained.result.ips));
     let mut plan = Plan::default();
     P::plan(&chained, &mut plan);
-    faults.extend(plan.faults(&kernel));
+    faults.extend(plan.faults(&kernel, REMEDIES));
     check_failed(faults)
 }

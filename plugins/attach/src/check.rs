@@ -2,8 +2,13 @@
 
 use kernel::kernel::changed;
 use kernel::link::Link;
-use kernel::{At, Error as KernelError, Kernel, link};
+use kernel::{At, Error as KernelError, Kernel, Remedies, link};
 use libcni::{Attachment, CniResult, Error, Interface, Request};
+
+/// What brings back what CHECK finds missing or changed: an ADD makes what Pods share again, and nothing makes a single Pod's part
+/// again while the Pod lives.
+pub const REMEDIES: Remedies =
+    Remedies { shared: "the next ADD on this network restores it", owned: "DEL and ADD the Pod" };
 
 /// The attachment's part of `prevResult`.
 #[derive(Debug)]
@@ -61,7 +66,7 @@ impl Expected {
 fn differences(kernel: &Kernel, at: At, interface: &Interface) -> Vec<KernelError> {
     let link = match link::expect(kernel, at, &interface.name) {
         Ok(link) => link,
-        Err(error) => return vec![error],
+        Err(error) => return vec![error.with_remedy(REMEDIES.owned)],
     };
     another_mac(&link, at, interface).into_iter().chain(greater_mtu(&link, at, interface)).collect()
 }
@@ -78,5 +83,6 @@ fn greater_mtu(link: &Link, at: At, interface: &Interface) -> Option<KernelError
 }
 
 fn differs(at: At, interface: &Interface, what: &str, found: String, wanted: &str) -> KernelError {
-    changed(format!("interface {:?} {} has {what} {found}, not {wanted}", interface.name, at.words()))
+    let words = format!("interface {:?} {} has {what} {found}, not {wanted}", interface.name, at.words());
+    changed(words).with_remedy(REMEDIES.owned)
 }

@@ -89,7 +89,7 @@ fn hex(text: &str) -> String {
 }
 
 /// The node's network namespace, by its inode number.
-fn namespace() -> Result<u64> {
+pub(crate) fn namespace() -> Result<u64> {
     const OWN: &str = "/proc/thread-self/ns/net";
     fs::metadata(OWN).map(|found| found.ino()).map_err(Error::file(OWN))
 }

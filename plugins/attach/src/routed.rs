@@ -87,17 +87,19 @@ pub fn pod_mac(addresses: &CniResult) -> Mac {
 
 /// The pair.
 pub fn pair<C>(wiring: &Wiring<C>, mtu: Option<u32>) -> Veth {
-    Veth { host: wiring.host.clone(), pod: wiring.pod.clone(), mtu, port: None, alias: String::new() }
+    // Before IPAM has answered, the Pod may have an address of either family.
+    let forwards = wiring.has(true) || wiring.addresses.ips.is_empty();
+    Veth { host: wiring.host.clone(), pod: wiring.pod.clone(), mtu, port: None, forwards, alias: String::new() }
 }
 
-/// The node's way to the Pod, with permanent neighbor entries if `mac` is theirs. And what the Pod sends by IPv6 must come
+/// The node's way to the Pod, with permanent neighbor entries if `mac` is theirs; `gateways` are addresses of the node's end. And what the Pod sends by IPv6 must come
 /// from its address; for IPv4, rp_filter sees to that.
-pub fn owned<C>(wiring: &Wiring<C>, mac: Option<Mac>) -> Vec<Box<dyn Owned>> {
+pub fn owned<C>(wiring: &Wiring<C>, mac: Option<Mac>, gateways: Vec<IpAddr>) -> Vec<Box<dyn Owned>> {
     let owner = wiring.label.owner;
     let addresses: Vec<IpAddr> = wiring.addresses.ips.iter().map(|ip| ip.address.ip()).collect();
     let mut owned: Vec<Box<dyn Owned>> = Vec::new();
     if !addresses.is_empty() {
-        owned.push(Box::new(PodRoutes { owner, addresses, mac }));
+        owned.push(Box::new(PodRoutes { owner, addresses, mac, gateways }));
     }
     if wiring.has(false) {
         owned.push(Box::new(SourceCheck { owner }));

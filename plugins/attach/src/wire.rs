@@ -19,7 +19,7 @@ use libcni::{
     Request,
 };
 
-use crate::check;
+use crate::check::{self, REMEDIES};
 use crate::error::{check_failed, of_cluster, told};
 use crate::follow;
 use crate::foreign_pods;
@@ -29,6 +29,7 @@ use crate::keys::{NodeKeys, WireKeys};
 use crate::kinds::Owned;
 use crate::kinds::masquerade::Masquerade;
 use crate::label::Label;
+use crate::status::Wires;
 use crate::undo::Undo;
 use crate::veth::{Pair, Wire};
 use crate::wiring::PINNED;
@@ -132,7 +133,7 @@ impl<P: WirePlugin> Plugin for Wired<P> {
     const KIND: Kind = Kind::Interface;
     const COMMIT: Option<&str> = libcni::COMMIT;
     const KEYS_OF_OTHERS: &'static [(&'static str, &'static str)] = suite::KEYS;
-    const OPERATOR: Option<Operator> = Some(follow::operator::<P::Nodes>());
+    const OPERATOR: Option<Operator> = Some(follow::operator::<P>());
 
     fn validate(request: &Request, config: &P::Config) -> Result<(), Error> {
         P::validate(request, config)
@@ -200,6 +201,7 @@ fn connect<'a, P: WirePlugin>(
         plan_pair(&mut first, P::pair(&wiring), label);
     }
     let mut is_first = undo.add(first)?.is_first;
+    let wires = wires::<P>(wiring.config);
 
     let from_ipam = asked.answer()?;
     undo.has_addresses(ipam);
@@ -211,9 +213,11 @@ fn connect<'a, P: WirePlugin>(
         wiring.pod.mac = requested_mac.unwrap_or_else(|| P::pod_mac(&wiring.addresses));
     }
     is_first |= undo.add(with_addresses::<P>(&wiring, early))?.is_first;
-    if is_first && P::routes(wiring.config) {
-        status::warn_of_dropped_forwarding(kernel);
+    is_first |= status::is_first(wiring.label.owner.network());
+    if is_first || wiring.followed.ways.is_some() {
+        status::warn_of_what_is_not_forwarded(kernel, &wires);
     }
+    follow::warn(kernel, &wiring.followed, &wiring.addresses.ips);
     result::<P>(request, wiring, kernel, network)
 }
 
@@ -320,8 +324,9 @@ fn check<P: WirePlugin>(request: &Request, config: &P::Config, attachment: &Atta
         Some(network) => network.check(&kernel).map_err(of_cluster)?,
         None => Default::default(),
     };
+    faults.extend(follow::faults(&kernel, &followed, &expected.result.ips));
     let wiring = Wiring::expected(request, config, attachment, &kernel, &expected, followed)?;
-    faults.extend(whole_plan::<P>(&wiring).faults(&kernel));
+    faults.extend(whole_plan::<P>(&wiring).faults(&kernel, REMEDIES));
     faults.extend(expected.faults(&kernel));
     if wiring.is_pinned {
         faults.extend(expected.faults_of_listed(&kernel, &P::listed(config)));
@@ -342,14 +347,20 @@ fn whole_plan<P: WirePlugin>(wiring: &Wiring<P::Config>) -> Plan {
     plan
 }
 
+/// How Pods reach others.
+fn wires<P: WirePlugin>(config: &P::Config) -> Wires {
+    Wires { routed: P::routes(config), bridges: P::listed(config) }
+}
+
 /// STATUS: could an ADD be served?
 fn status<P: WirePlugin>(request: &Request, config: &P::Config) -> Result<(), Error> {
     let kernel = Kernel::open().map_err(|error| ipam::unavailable(told(error)))?;
     let mut plan = Plan::default();
     P::network(config, &mut plan);
     plan.possible(&kernel).map_err(|error| ipam::unavailable(told(error)))?;
+    status::warn_of_what_is_not_forwarded(&kernel, &wires::<P>(config));
     if P::routes(config) {
-        status::warn_of_dropped_forwarding(&kernel);
+        follow::warn_of_no_forwarding::<P>(request, &kernel, config)?;
     }
     let mut subnets = foreign_pods::subnets_of_ipam(request);
     if let Some(network) = follow::open(request, P::nodes(config)).map_err(follow::limited)? {

@@ -12,6 +12,7 @@ use attach::wire::{WirePlugin, Wiring};
 use ipnetwork::IpNetwork;
 use kernel::address::{self, Address, Others};
 use kernel::bridge::Bridge;
+use kernel::link::forwarding::Forwards;
 use kernel::neighbor::NoStaleNeighbor;
 use kernel::sysctl::{Forwarding, Setting, Sysctls};
 use kernel::veth::{Port, Veth};
@@ -85,6 +86,7 @@ impl WirePlugin for OnBridge {
             vlan_filtering,
             pinned: Self::pins(config),
             mark: MARK,
+            forwards: config.has_gateway(),
         });
         if let (Some(vlan), true) = (config.vlan(), config.has_gateway()) {
             plan.shared(VlanGateway {
@@ -109,6 +111,7 @@ impl WirePlugin for OnBridge {
             pod: wiring.pod.clone(),
             mtu: keys::mtu(config.mtu),
             port: Some(port),
+            forwards: false,
             alias: String::new(),
         }
     }
@@ -174,6 +177,9 @@ fn plan_gateways(wiring: &Wiring<Config>, plan: &mut Plan) {
     let advice = ", or do without isGateway and ipMasq";
     plan.shared(Forwarding { ipv4: wiring.has(true), ipv6: wiring.has(false), advice });
     let link = gateway_link(wiring.config);
+    if wiring.has(true) {
+        plan.shared(Forwards { link: link.clone() });
+    }
     let expected = expected_gateways(wiring);
     let others = match wiring.config.force_address {
         true => Others::Replace { expected },

@@ -17,6 +17,7 @@ use crate::facts::Facts;
 use crate::inside::Inside;
 use crate::peers::{PeerRoute, Peers, Tunnelled};
 use crate::tag::NetworkTag;
+use crate::ways::Ways;
 use crate::witness::{Exit, NoWitness, Way, Witness, Witnesses};
 use crate::{Overlay, Reach};
 
@@ -91,6 +92,19 @@ impl Declaration {
         }
         plan.shared(self.witnesses(witness));
         plan
+    }
+
+    /// What decides beside the plan whether the other nodes are reached.
+    pub fn into_ways(self) -> Ways {
+        let by_routers = match self.needs_forwarding {
+            true => Vec::new(),
+            false => self.view.peers.iter().flat_map(|peer| peer.pod_cidrs.clone()).collect(),
+        };
+        let mut underlay: Vec<u32> = self.peers.direct.iter().map(|route| route.link).collect();
+        underlay.extend(self.devices.iter().map(|device| device.underlay));
+        underlay.sort_unstable();
+        underlay.dedup();
+        Ways { peers: self.peers, by_routers, own: self.view.own.pod_cidrs, underlay }
     }
 
     /// What is inside of the network, complete.
@@ -271,6 +285,11 @@ fn lacks(node: &Node, family: Family) -> Error {
 }
 
 fn not_on_link(own: &Node, peer: &Node, gateway: IpAddr, facts: &Facts) -> Error {
+    if let [down, ..] = *facts.down() {
+        let why =
+            format!("address of node {:?}, on no link; interface {down:?} is down: `ip link set {down} up`", peer.name);
+        return Error::config("nodes", gateway, why);
+    }
     let why = format!(
         "address of node {:?}, on no link of node {:?} (which has {}), so no route can lead there. Use vxlan-overlay, or let \
          the underlay's routers know the Pod CIDRs and set \"nodeRoutes\": false",

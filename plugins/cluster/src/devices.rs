@@ -31,6 +31,14 @@ impl Object for MisnamedDevices {
         Ok(removed(misnamed.len()))
     }
 
+    fn pending(&self, kernel: &Kernel) -> Result<Vec<String>> {
+        Ok(self
+            .find(kernel)?
+            .iter()
+            .map(|device| format!("device {:?} is to have another name", device.name))
+            .collect())
+    }
+
     fn possible(&self, kernel: &Kernel) -> Result<()> {
         self.find(kernel).map(drop)
     }
@@ -78,6 +86,12 @@ impl Object for IdleDevices {
             }
         }
         Ok(removed(count))
+    }
+
+    fn pending(&self, kernel: &Kernel) -> Result<Vec<String>> {
+        let there = vxlan::marked(kernel, &mark(self.network))?.into_iter();
+        let idle = there.filter(|device| !self.wanted.contains(&device.name));
+        Ok(idle.map(|device| format!("device {:?} is stale", device.name)).collect())
     }
 }
 

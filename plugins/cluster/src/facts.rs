@@ -43,6 +43,13 @@ impl Facts {
         self.links.values().find(|link| link.name == name)
     }
 
+    /// The links with an address of IPv4 that are down: those of IPv6 go when a link is set down.
+    pub fn down(&self) -> Vec<&str> {
+        let down =
+            self.links.values().filter(|link| !link.up && self.addresses.iter().any(|(at, _)| *at == link.index));
+        down.map(|link| link.name.as_str()).collect()
+    }
+
     /// Its addresses with their prefix lengths, for errors.
     pub fn subnets(&self) -> String {
         let subnets = self.addresses.iter().filter(|(_, address)| !address.ip().is_loopback());

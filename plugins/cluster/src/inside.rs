@@ -110,7 +110,7 @@ impl Object for Inside {
             let name = set(family, self.network);
             if INET.intervals(kernel, &name)? != self.intervals(family) {
                 return Err(changed(format!(
-                    "masquerade: set inet podwire {name} does not hold what the node map says; the next ADD restores it"
+                    "masquerade: set inet podwire {name} does not hold what the node map says"
                 )));
             }
         }

@@ -10,11 +10,13 @@
 //!
 //! * `declaration.rs`: what should exist, as a plan, from the map and the node's links and addresses (`facts.rs`).
 //! * `peers.rs`, `devices.rs`, `inside.rs`, `witness.rs`: the objects of that plan that only a cluster has.
+//! * `ways.rs`, `competing.rs`: other programs' routes and links that decide too.
 //! * `tag.rs`: how a network is named in the kernel.
 //!
 //! This crate knows nothing of CNI: it takes no request and no configuration.
 #![warn(missing_docs)]
 
+mod competing;
 mod declaration;
 mod devices;
 mod error;
@@ -26,18 +28,21 @@ mod lock;
 mod network;
 pub mod peers;
 pub mod tag;
+mod ways;
 pub mod witness;
 
 use ipnetwork::IpNetwork;
-use kernel::{Changes, Kernel};
+use kernel::{Changes, Kernel, Remedies};
 use nodes::{Map, View};
 
+pub use self::competing::Competing;
 use self::declaration::Declaration;
 pub use self::error::{Error, Result};
 use self::facts::Facts;
 use self::inside::Inside;
 pub use self::network::Network;
 use self::tag::NetworkTag;
+pub use self::ways::Ways;
 use self::witness::Witness;
 
 /// The maker of our routes and neighbor entries (rtm_protocol, NDA_PROTOCOL), which `ip route` shows as `proto 112`: a
@@ -104,6 +109,8 @@ pub struct Followed {
     pub pod_cidrs: Vec<IpNetwork>,
     /// Something was missing or had changed, so everything was looked at.
     pub was_reconciled: bool,
+    /// What a full pass declared; none after a quick look.
+    pub ways: Option<Ways>,
 }
 
 /// Brings this node to what the map says: devices, routes, neighbors, and what is not masqueraded. What exists already
@@ -122,7 +129,7 @@ fn reconcile_locked(
     let plan = declaration.plan(witness, masquerade, how.renumber);
     plan.possible(kernel)?;
     let done = plan.add(kernel)?;
-    Ok((Followed { was_reconciled: true, ..followed(&declaration, how.masquerade) }, done.changes))
+    Ok((Followed { was_reconciled: true, ..followed(declaration, how.masquerade) }, done.changes))
 }
 
 /// Brings this node to what the map says: devices, routes, neighbors, and what is not masqueraded. What exists already
@@ -150,15 +157,30 @@ pub fn check(
     reach: &Reach,
 ) -> Result<(Followed, Vec<kernel::Error>)> {
     let declaration = declare(kernel, network, seat, reach)?;
-    let plan = declaration.plan(Witness { network, digest: 0 }, false, false);
-    Ok((followed(&declaration, true), plan.faults(kernel)))
+    let faults = declaration.plan(Witness { network, digest: 0 }, false, false).faults(kernel, REMEDIES);
+    Ok((followed(declaration, true), faults))
 }
 
-/// Could this node be brought to what the map says? Nothing is touched. Returns this node's Pod CIDRs.
-pub fn possible(kernel: &Kernel, network: NetworkTag, seat: Seat, reach: &Reach) -> Result<Vec<IpNetwork>> {
+/// What [`reconcile`] would change, in words; nothing is touched.
+pub fn pending(kernel: &Kernel, network: NetworkTag, seat: Seat, reach: &Reach, how: How) -> Result<Vec<String>> {
+    let declaration = declare(kernel, network, seat, reach)?;
+    let masquerade = how.masquerade || inside::is_used(kernel, network)?;
+    let plan = declaration.plan(Witness { network, digest: 0 }, masquerade, how.renumber);
+    plan.possible(kernel)?;
+    Ok(plan.pending(kernel)?)
+}
+
+/// What brings back what is missing or changed.
+const REMEDIES: Remedies = {
+    let by_sync = "--sync or the next GC restores it";
+    Remedies { shared: by_sync, owned: by_sync }
+};
+
+/// Could this node be brought to what the map says? Nothing is touched.
+pub fn possible(kernel: &Kernel, network: NetworkTag, seat: Seat, reach: &Reach) -> Result<Ways> {
     let declaration = declare(kernel, network, seat, reach)?;
     declaration.plan(Witness { network, digest: 0 }, false, false).possible(kernel)?;
-    Ok(declaration.view.own.pod_cidrs)
+    Ok(declaration.into_ways())
 }
 
 fn declare(kernel: &Kernel, network: NetworkTag, seat: Seat, reach: &Reach) -> Result<Declaration> {
@@ -167,11 +189,12 @@ fn declare(kernel: &Kernel, network: NetworkTag, seat: Seat, reach: &Reach) -> R
     Declaration::new(view, reach, &facts, network)
 }
 
-fn followed(declaration: &Declaration, masquerade: bool) -> Followed {
+fn followed(declaration: Declaration, masquerade: bool) -> Followed {
     Followed {
         inside: masquerade.then(|| declaration.all_inside()),
         mtu: declaration.mtu(),
         pod_cidrs: declaration.view.own.pod_cidrs.clone(),
         was_reconciled: false,
+        ways: Some(declaration.into_ways()),
     }
 }

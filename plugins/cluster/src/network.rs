@@ -2,7 +2,6 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use ipnetwork::IpNetwork;
 use kernel::link::Link;
 use kernel::{At, Changes, Kernel, link};
 use nodes::{Keys, Map};
@@ -11,7 +10,7 @@ use crate::error::Result;
 use crate::lock::Lock;
 use crate::tag::NetworkTag;
 use crate::witness::Witness;
-use crate::{Followed, How, Reach, Seat, devices, inside};
+use crate::{Followed, How, Reach, Seat, Ways, devices, inside};
 
 /// A network with a node map, on this node.
 #[derive(Debug)]
@@ -43,9 +42,23 @@ impl Network {
     }
 
     /// Looks at everything and corrects it. `renumber` lets VNI and port of an overlay's device change.
-    pub fn sync(&self, kernel: &Kernel, renumber: bool) -> Result<Changes> {
+    pub fn sync(&self, kernel: &Kernel, renumber: bool) -> Result<(Followed, Changes)> {
         let _lock = Lock::take(self.tag())?;
-        self.reconcile(kernel, How { masquerade: false, renumber }).map(|(_, changes)| changes)
+        self.reconcile(kernel, How { masquerade: false, renumber })
+    }
+
+    /// [`crate::pending`], of [`Network::sync`].
+    pub fn pending(&self, kernel: &Kernel, renumber: bool) -> Result<Vec<String>> {
+        let map = self.map()?;
+        crate::pending(kernel, self.tag(), self.seat(&map), &self.reach, How { masquerade: false, renumber })
+    }
+
+    /// The names of the overlay's devices that this node had routes through and that are gone: none before the first ADD.
+    pub fn missing_devices(&self, kernel: &Kernel) -> kernel::Result<Vec<String>> {
+        let Reach::Overlay(overlay) = &self.reach else { return Ok(Vec::new()) };
+        let is_followed = self.witness.is_begun(kernel)?;
+        let none_exists = self.devices(kernel)?.is_empty();
+        Ok(if is_followed && none_exists { vec![overlay.devices[0].clone()] } else { Vec::new() })
     }
 
     /// [`crate::check`].
@@ -55,7 +68,7 @@ impl Network {
     }
 
     /// [`crate::possible`], with a map that was read before.
-    pub fn possible(&self, kernel: &Kernel, map: &Map) -> Result<Vec<IpNetwork>> {
+    pub fn possible(&self, kernel: &Kernel, map: &Map) -> Result<Ways> {
         crate::possible(kernel, self.tag(), self.seat(map), &self.reach)
     }
 
@@ -86,7 +99,7 @@ impl Network {
         }
         let inside = if masquerade { inside::outline(kernel, self.tag())? } else { None };
         let is_missing = masquerade && inside.is_none();
-        Ok((!is_missing).then_some(Followed { inside, mtu, pod_cidrs, was_reconciled: false }))
+        Ok((!is_missing).then_some(Followed { inside, mtu, pod_cidrs, was_reconciled: false, ways: None }))
     }
 
     /// The least MTU of the overlay's devices that exist.

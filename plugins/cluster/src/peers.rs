@@ -140,16 +140,36 @@ impl Object for Peers {
     fn check(&self, kernel: &Kernel) -> Result<()> {
         let difference = self.state(kernel)?.difference(kernel)?;
         if let Some(missing) = difference.set.first() {
-            return Err(changed(format!("{} is missing or changed; --sync or the next GC restores it", missing.words)));
+            let more = difference.set.len() - 1;
+            let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+            return Err(changed(format!("{} is missing or changed{more}", missing.words)));
         }
         match difference.removed.first() {
-            Some(stale) => Err(changed(format!("{} is stale; --sync or the next GC removes it", stale.words))),
+            Some(stale) => Err(changed(format!("{} is stale", stale.words))),
             None => Ok(()),
         }
+    }
+
+    fn pending(&self, kernel: &Kernel) -> Result<Vec<String>> {
+        // Without its devices nothing of it can be there.
+        let difference = match self.state(kernel) {
+            Err(Error::Changed(missing)) => return Ok(vec![missing]),
+            other => other?.difference(kernel)?,
+        };
+        let set = difference.set.iter().map(|change| format!("{} is missing or changed", change.words));
+        Ok(set.chain(difference.removed.iter().map(|change| format!("{} is stale", change.words))).collect())
     }
 }
 
 impl Peers {
+    /// The routes to Pod CIDRs; those through a device that does not exist are left out.
+    pub(crate) fn routes(&self, kernel: &Kernel) -> Result<Vec<PeerRoute>> {
+        let exists = |device: &&String| link::get(kernel, At::Host, device).is_ok_and(|link| link.is_some());
+        let devices: Vec<String> = self.devices.iter().filter(exists).cloned().collect();
+        let tunnelled = self.tunnelled.iter().filter(|peer| devices.contains(&peer.device)).cloned().collect();
+        Peers { devices, tunnelled, ..self.clone() }.state(kernel).map(|state| state.routes)
+    }
+
     /// The devices must exist.
     fn state(&self, kernel: &Kernel) -> Result<State> {
         let index = |device: &String| link::index(kernel, At::Host, device);

@@ -81,6 +81,11 @@ impl Witness {
         Ok(Some(if pod_cidrs.is_whole() { pod_cidrs.in_order() } else { Vec::new() }))
     }
 
+    /// Was anything applied for the network since the machine booted? This node's Pod CIDRs stay when other links go.
+    pub fn is_begun(&self, kernel: &Kernel) -> Result<bool> {
+        Ok(!self.routes(kernel, true)?.is_empty() || !self.routes(kernel, false)?.is_empty())
+    }
+
     /// Adds one for each way with its sample, and this node's Pod CIDRs. More than fit are not added at all: without a
     /// witness every ADD looks at everything, without Pod CIDRs IPAM reads the map.
     fn put(&self, kernel: &Kernel, ways: &[(u32, bool, Option<IpNetwork>)], pod_cidrs: &[IpNetwork]) -> Result<()> {

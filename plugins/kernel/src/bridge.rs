@@ -29,6 +29,8 @@ pub struct Bridge {
     pub pinned: bool,
     /// The alias of a bridge that was made here. One without it was made by another program.
     pub mark: &'static str,
+    /// Forward IPv4 that comes in by it? Another program's bridge is left as it is.
+    pub forwards: bool,
 }
 
 impl Object for Bridge {
@@ -110,6 +112,9 @@ impl Bridge {
         }
         if self.pinned && link.alias != self.mark {
             self.pin(kernel, link)?;
+        }
+        if self.forwards && link.alias == self.mark && link.forwards == Some(false) {
+            link::forwarding::set(kernel, &self.name)?;
         }
         let filter = self.vlan_filtering && link.vlan_filtering != Some(true);
         if filter {

@@ -81,6 +81,17 @@ impl Error {
         matches!(self, Error::Refused { errno: got, .. } if *got == errno)
     }
 
+    /// The same; of an object that is missing or changed, with what brings it back, unless a command for that (in backticks) is in
+    /// the words.
+    pub fn with_remedy(self, remedy: &str) -> Self {
+        match self {
+            Error::Changed(words) if !remedy.is_empty() && !words.contains('`') => {
+                Error::Changed(format!("{words}: {remedy}"))
+            }
+            other => other,
+        }
+    }
+
     /// Refused because the process lacks a privilege? The kernel's routing answers EPERM for that; EACCES, and EPERM with
     /// these words, means that IPv6 is switched off.
     pub fn is_permission(&self) -> bool {

@@ -12,7 +12,7 @@ use rtnetlink::packet_route::rule::RuleMessage;
 use crate::message::Body;
 use crate::netlink::Answers;
 use crate::nft::dump::read_list;
-use crate::{At, address, device, link, neighbor, netlink, nft, route, rule, tc, vlan};
+use crate::{At, address, device, fib, forward_policy, link, neighbor, netlink, nft, route, rule, tc, vlan};
 
 /// RTM_NEWLINK of include/uapi/linux/rtnetlink.h.
 const LINK: u16 = 16;
@@ -36,6 +36,7 @@ pub fn routing(datagram: &[u8], neighbor: &dyn Fn(&NeighbourMessage)) {
             route::metric(&message);
             route::next_hop(&message);
             route::key(message);
+            fib::read(bytes);
         } else if let Ok(message) = NeighbourMessage::read(kind, bytes) {
             neighbor::hardware_address(&message);
             neighbor(&message);
@@ -53,6 +54,7 @@ pub fn routing(datagram: &[u8], neighbor: &dyn Fn(&NeighbourMessage)) {
 pub fn netfilter(datagram: &[u8]) {
     for answer in Answers(datagram) {
         nft::base::read_chain(answer.payload);
+        forward_policy::drops_everything(answer.payload);
         nft::object::read_count(answer.payload);
         let Ok(message) = NetfilterMessage::read(answer.kind, answer.payload) else { continue };
         nft::comment_of(&message);

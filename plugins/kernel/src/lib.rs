@@ -15,6 +15,7 @@ pub mod bridge;
 pub mod controller;
 pub mod device;
 pub mod error;
+pub mod fib;
 pub mod forward_policy;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
@@ -39,4 +40,4 @@ pub use error::{Error, Result};
 pub use kernel::{At, Kernel};
 pub use mac::Mac;
 pub use nix::errno::Errno;
-pub use plan::{Changes, Made, Object, Plan};
+pub use plan::{Changes, Made, Object, Plan, Remedies};

@@ -1,5 +1,7 @@
 //! Links: finding, upping and removing them. Making them is the affair of each kind's file.
 
+pub mod forwarding;
+
 use crate::message::Rtm;
 use netlink_packet_core::DecodeError;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
@@ -34,6 +36,9 @@ pub struct Link {
     pub lower: Option<u32>,
     /// The text that `ip link` shows as alias.
     pub alias: String,
+    /// Is what comes in by it over IPv4 forwarded (`net.ipv4.conf.NAME.forwarding`)? `None` without IPv4. IPv6 forwards by
+    /// `net.ipv6.conf.all.forwarding` alone.
+    pub forwards: Option<bool>,
     /// Of a bridge: does it filter VLANs? `None` where the kernel can't.
     pub vlan_filtering: Option<bool>,
     /// Of a bridge port: may frames leave where they came in?
@@ -165,7 +170,7 @@ pub fn remove_many(kernel: &Kernel, at: At, links: &[Link]) -> Vec<Error> {
 const REMOVED_AT_ONCE: usize = 100;
 
 /// What is gone already needs no removal.
-pub(crate) fn unless_gone(done: Result<()>) -> Result<()> {
+pub fn unless_gone(done: Result<()>) -> Result<()> {
     match done {
         Err(error) if error.is(nix::errno::Errno::ENODEV) => Ok(()),
         other => other,
@@ -297,6 +302,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Link> {
     const IFLA_MASTER: u16 = 10;
     const IFLA_LINKINFO: u16 = 18;
     const IFLA_IFALIAS: u16 = 20;
+    const IFLA_AF_SPEC: u16 = 26;
     let flags = number(bytes.get(8..)?)?;
     let mut link = Link {
         index: index_of(bytes)?,
@@ -313,6 +319,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Link> {
             IFLA_LINK => link.lower = number(value),
             IFLA_IFALIAS => link.alias = text(value),
             IFLA_LINKINFO => read_info(&mut link, value),
+            IFLA_AF_SPEC => link.forwards = forwarding::read(value),
             _ => {}
         }
     }

@@ -8,6 +8,8 @@
 //! Messages that do not depend on one another go out together with [`Socket::change_all`]. An answer counts only when
 //! it is complete: every message asks for an acknowledgement, or is a dump, which has an end.
 
+mod answer;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::marker::PhantomData;
@@ -22,7 +24,10 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{ReceiveTimeout, SndBufForce};
 use nix::sys::time::TimeVal;
 
-use crate::attribute;
+pub(crate) use self::answer::Answers;
+#[cfg(feature = "fuzzing")]
+pub(crate) use self::answer::extended_words;
+use self::answer::{HEADER, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP, NLMSG_OVERRUN};
 use crate::error::{Error, Result};
 use crate::message::{Body, Message, Rtm};
 
@@ -106,7 +111,7 @@ impl<T: Message> Socket<T> {
     /// Asks for one object with more `flags`, read by `read` from its kind and what is behind its header.
     pub fn get_as<R>(&self, message: T, flags: u16, read: &Reader<R>, doing: &dyn Fn() -> String) -> Result<Option<R>> {
         let mut objects = Vec::new();
-        match self.ask(&message, NLM_F_ACK | flags, &mut |kind, bytes| read(kind, bytes, &mut objects)) {
+        match self.ask(&message, NLM_F_ACK | flags, &mut |_, kind, bytes| read(kind, bytes, &mut objects)) {
             Ok(()) => Ok(objects.pop()),
             Err(Fault::Refused(Errno::ENODEV | Errno::ENOENT, _)) => Ok(None),
             Err(fault) => Err(fault.into_error(doing())),
@@ -123,7 +128,7 @@ impl<T: Message> Socket<T> {
         let mut objects = Vec::new();
         for _ in 0..DUMPS {
             objects.clear();
-            match self.ask(&message, NLM_F_DUMP, &mut |kind, bytes| read(kind, bytes, &mut objects)) {
+            match self.ask(&message, NLM_F_DUMP, &mut |_, kind, bytes| read(kind, bytes, &mut objects)) {
                 Err(Fault::Interrupted) => {}
                 done => return done.map(|()| objects).map_err(|fault| fault.into_error(doing())),
             }
@@ -131,6 +136,31 @@ impl<T: Message> Socket<T> {
         // Where things come and go without a pause, this must do: what stands still is told every time.
         log::debug!("{}: it kept changing meanwhile", doing());
         Ok(objects)
+    }
+
+    /// Asks for one object with each message, read by `read` from what is behind its header: what the kernel answered to each.
+    pub fn get_all<R>(
+        &self,
+        messages: &[T],
+        read: impl Fn(&[u8]) -> Option<R>,
+        doing: &dyn Fn(usize) -> String,
+    ) -> Result<Vec<Result<Option<R>>>> {
+        let mut all = Vec::with_capacity(messages.len());
+        for some in messages.chunks(WINDOW) {
+            let requests: Vec<_> = some.iter().map(|message| (message, NLM_F_ACK)).collect();
+            let mut objects: Vec<Option<R>> = some.iter().map(|_| None).collect();
+            let mut object = |place: usize, _, bytes: &[u8]| {
+                objects[place] = read(bytes);
+                Ok(())
+            };
+            let outcomes = self.exchange(&requests, &mut object);
+            let outcomes = outcomes.map_err(|fault| fault.into_error(doing(all.len())))?;
+            for (outcome, object) in outcomes.into_iter().zip(objects) {
+                let answer = outcome.map(|()| object).map_err(|fault| fault.into_error(doing(all.len())));
+                all.push(answer);
+            }
+        }
+        Ok(all)
     }
 
     /// Changes that do not depend on one another, sent without waiting between them: what became of each.
@@ -173,7 +203,8 @@ impl<T: Message> Socket<T> {
             self.receive(&mut answers)?;
             for answer in Answers(&answers) {
                 // The rest of what an earlier request was told, if that was given up.
-                let Some(outcome) = outcomes.get_mut(answer.sequence.wrapping_sub(first) as usize) else { continue };
+                let place = answer.sequence.wrapping_sub(first) as usize;
+                let Some(outcome) = outcomes.get_mut(place) else { continue };
                 is_interrupted |= answer.flags & NLM_F_DUMP_INTR != 0;
                 match answer.kind {
                     NLMSG_NOOP => {}
@@ -186,7 +217,7 @@ impl<T: Message> Socket<T> {
                         }
                     }
                     NLMSG_OVERRUN => return Err(Fault::silence("answers overflowed the socket")),
-                    kind => object(kind, answer.payload).map_err(Fault::silence)?,
+                    kind => object(place, kind, answer.payload).map_err(Fault::silence)?,
                 }
             }
         }
@@ -211,10 +242,10 @@ impl<T: Message> Socket<T> {
 /// Reads an object's kind and what is behind its header, and appends what it found.
 pub type Reader<'a, R> = dyn Fn(u16, &[u8], &mut Vec<R>) -> std::result::Result<(), DecodeError> + 'a;
 
-/// What becomes of objects in an answer.
-type Objects<'a> = dyn FnMut(u16, &[u8]) -> std::result::Result<(), DecodeError> + 'a;
+/// What becomes of objects in an answer: to which of the requests, their kind, and what is behind their header.
+type Objects<'a> = dyn FnMut(usize, u16, &[u8]) -> std::result::Result<(), DecodeError> + 'a;
 
-fn ignore(_kind: u16, _bytes: &[u8]) -> std::result::Result<(), DecodeError> {
+fn ignore(_place: usize, _kind: u16, _bytes: &[u8]) -> std::result::Result<(), DecodeError> {
     Ok(())
 }
 
@@ -244,14 +275,6 @@ fn errno_of(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }
 
-/// Of include/uapi/linux/netlink.h.
-const NLMSG_NOOP: u16 = 1;
-const NLMSG_ERROR: u16 = 2;
-const NLMSG_DONE: u16 = 3;
-const NLMSG_OVERRUN: u16 = 4;
-/// struct nlmsghdr: length u32, type u16, flags u16, sequence u32, port u32.
-const HEADER: usize = 16;
-
 fn datagram<T: Message>(requests: &[(&T, u16)], first: u32) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (sequence, (message, flags)) in (0..).map(|number| first.wrapping_add(number)).zip(requests) {
@@ -266,48 +289,6 @@ fn datagram<T: Message>(requests: &[(&T, u16)], first: u32) -> Vec<u8> {
         message.write(&mut bytes[start + HEADER..start + length]);
     }
     bytes
-}
-
-/// One message of an answer.
-pub(crate) struct Answer<'a> {
-    pub(crate) kind: u16,
-    flags: u16,
-    sequence: u32,
-    pub(crate) payload: &'a [u8],
-}
-
-/// The messages in a datagram; what is no message ends them.
-pub(crate) struct Answers<'a>(pub(crate) &'a [u8]);
-
-impl<'a> Iterator for Answers<'a> {
-    type Item = Answer<'a>;
-
-    fn next(&mut self) -> Option<Answer<'a>> {
-        let bytes = self.0;
-        let length = u32::from_ne_bytes(*bytes.first_chunk()?) as usize;
-        let answer = Answer {
-            kind: u16::from_ne_bytes(*bytes.get(4..)?.first_chunk()?),
-            flags: u16::from_ne_bytes(*bytes.get(6..)?.first_chunk()?),
-            sequence: u32::from_ne_bytes(*bytes.get(8..)?.first_chunk()?),
-            payload: bytes.get(HEADER..length)?,
-        };
-        self.0 = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(answer)
-    }
-}
-
-impl Answer<'_> {
-    /// Of an acknowledgement or a dump's end, which begin with an error number, negative or 0.
-    pub(crate) fn outcome(&self) -> Outcome {
-        let Some(code) = self.payload.first_chunk().map(|bytes| i32::from_ne_bytes(*bytes)) else {
-            return Err(Fault::silence("half an answer"));
-        };
-        let words = || if self.kind == NLMSG_ERROR { extended_words(&self.payload[4..]) } else { None };
-        match code {
-            0 => Ok(()),
-            _ => Err(Fault::Refused(Errno::from_raw(code.wrapping_abs()), words().unwrap_or_default())),
-        }
-    }
 }
 
 /// What became of a message.
@@ -332,61 +313,6 @@ impl Fault {
             Fault::Refused(errno, said) => Error::Refused { doing, errno, said },
             Fault::Silence(why) => Error::NoAnswer { doing, why },
             Fault::Interrupted => Error::NoAnswer { doing, why: "it changed while it was being listed".to_owned() },
-        }
-    }
-}
-
-/// The kernel's own explanation (NLMSGERR_ATTR_MSG, include/uapi/linux/netlink.h) behind the refused message's
-/// header: the message itself follows the header unless NLM_F_CAPPED says that it was left out.
-pub(crate) fn extended_words(after_code: &[u8]) -> Option<String> {
-    const NLM_F_CAPPED: u16 = 0x100;
-    const NLMSGERR_ATTR_MSG: u16 = 1;
-    let length = u32::from_ne_bytes(after_code.get(0..4)?.try_into().ok()?) as usize;
-    let flags = u16::from_ne_bytes(after_code.get(6..8)?.try_into().ok()?);
-    let echoed = if flags & NLM_F_CAPPED != 0 { HEADER } else { length.next_multiple_of(4).max(HEADER) };
-    attribute::within(after_code.get(echoed..)?, NLMSGERR_ATTR_MSG).map(attribute::text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kernels_words_are_found_and_garbage_is_not_read() {
-        let mut bytes = vec![0; 16];
-        bytes[0] = 16;
-        bytes.extend([8, 0, 1, 0, b'n', b'o', b'!', 0]);
-        assert_eq!(extended_words(&bytes).as_deref(), Some("no!"));
-        for end in 0..bytes.len() {
-            let _ = extended_words(&bytes[..end]);
-        }
-        bytes[0..4].copy_from_slice(&u32::MAX.to_ne_bytes());
-        assert_eq!(extended_words(&bytes), None);
-    }
-
-    #[test]
-    fn answers_are_read_one_by_one_and_half_of_one_is_no_crash() {
-        let mut bytes = Vec::new();
-        for (kind, payload) in [(16_u16, b"abc".as_slice()), (NLMSG_ERROR, &(-1_i32).to_ne_bytes())] {
-            bytes.extend((HEADER as u32 + payload.len() as u32).to_ne_bytes());
-            bytes.extend(kind.to_ne_bytes());
-            bytes.extend(NLM_F_DUMP_INTR.to_ne_bytes());
-            bytes.extend(7_u32.to_ne_bytes());
-            bytes.extend([0; 4]);
-            bytes.extend(payload);
-            bytes.resize(bytes.len().next_multiple_of(4), 0);
-        }
-        let answers: Vec<_> = Answers(&bytes).collect();
-        assert_eq!(answers.iter().map(|answer| answer.kind).collect::<Vec<_>>(), [16, NLMSG_ERROR]);
-        assert_eq!(
-            (answers[0].payload, answers[0].sequence, answers[0].flags),
-            (b"abc".as_slice(), 7, NLM_F_DUMP_INTR)
-        );
-        assert!(matches!(answers[1].outcome(), Err(Fault::Refused(Errno::EPERM, _))));
-        for end in 0..bytes.len() {
-            for answer in Answers(&bytes[..end]) {
-                let _ = answer.outcome();
-            }
         }
     }
 }

@@ -5,6 +5,7 @@
 //! forwarding) serves many users: the first one makes it, and no user takes it away, not even one that fails right after
 //! making it, for another may rely on it already. An *owned* object belongs to one user.
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::ops::AddAssign;
 
@@ -19,6 +20,21 @@ pub trait Object: Debug {
     /// Is it there, as described? [`Error::Changed`] names what is missing.
     fn check(&self, _kernel: &Kernel) -> Result<()> {
         Ok(())
+    }
+
+    /// What brings it back if [`Object::check`] finds it missing or changed. `None`: what brings back others of its sort
+    /// ([`Remedies`]). Empty: the fault says so itself.
+    fn remedy(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What [`Object::ensure`] would change, in words; nothing is touched.
+    fn pending(&self, kernel: &Kernel) -> Result<Vec<String>> {
+        match self.check(kernel) {
+            Ok(()) => Ok(Vec::new()),
+            Err(Error::Changed(words)) => Ok(vec![words]),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits until it can be used, if the kernel finishes it after acknowledging it. Called for new objects, after the
@@ -58,6 +74,12 @@ pub struct Changes {
     pub removed: usize,
 }
 
+impl From<Changes> for Made {
+    fn from(changes: Changes) -> Self {
+        if changes == Changes::default() { Made::Already } else { Made::Changed(changes) }
+    }
+}
+
 impl AddAssign for Changes {
     fn add_assign(&mut self, other: Changes) {
         self.set += other.set;
@@ -72,6 +94,15 @@ pub struct Done {
     pub is_first: bool,
     /// Everything that was changed, new objects included.
     pub changes: Changes,
+}
+
+/// What brings back objects that are missing or changed, unless they say otherwise.
+#[derive(Clone, Copy, Debug)]
+pub struct Remedies {
+    /// Shared ones.
+    pub shared: &'static str,
+    /// Owned ones.
+    pub owned: &'static str,
 }
 
 #[derive(Debug)]
@@ -162,17 +193,28 @@ impl Plan {
         Ok(())
     }
 
-    /// Looks at each: everything that is not as described, each fault once.
-    pub fn faults(&self, kernel: &Kernel) -> Vec<Error> {
-        let mut faults: Vec<Error> = Vec::new();
+    /// Looks at each: everything that is not as described, each fault once, with what brings it back.
+    pub fn faults(&self, kernel: &Kernel, remedies: Remedies) -> Vec<Error> {
+        let (mut faults, mut said) = (Vec::new(), HashSet::new());
         for item in self.items.iter().filter(|item| item.is_checked) {
             let Err(fault) = item.object.check(kernel) else { continue };
             // Everything on a link that is missing says the same.
-            if !faults.iter().any(|earlier| earlier.to_string() == fault.to_string()) {
-                faults.push(fault);
+            if said.insert(fault.to_string()) {
+                let usual = if item.is_owned { remedies.owned } else { remedies.shared };
+                faults.push(fault.with_remedy(item.object.remedy().unwrap_or(usual)));
             }
         }
         faults
+    }
+
+    /// What [`Plan::add`] would change, in words, each once; nothing is touched.
+    pub fn pending(&self, kernel: &Kernel) -> Result<Vec<String>> {
+        let (mut all, mut said) = (Vec::new(), HashSet::new());
+        for item in &self.items {
+            all.extend(item.object.pending(kernel)?);
+        }
+        all.retain(|words: &String| said.insert(words.clone()));
+        Ok(all)
     }
 
     /// Looks at each; the first that is not as described is the error.

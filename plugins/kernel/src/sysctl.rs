@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::kernel::{At, Kernel, changed};
-use crate::plan::{Made, Object};
+use crate::plan::{Changes, Made, Object};
 
 /// Settings in one namespace, made together: entering a namespace costs more than writing a file.
 ///
@@ -95,12 +95,13 @@ impl Setting {
 
 impl Object for Sysctls {
     fn ensure(&self, kernel: &Kernel) -> Result<Made> {
-        let ensure = |setting: &Setting| match self.at {
-            At::Host => setting.ensure().map(drop),
+        let mut changes = Changes::default();
+        let mut ensure = |setting: &Setting| match self.at {
+            At::Host => setting.ensure().map(|is_set| changes.set += usize::from(is_set)),
             At::Pod => setting.ensure_new(),
         };
-        kernel.inside(self.at, || self.settings.iter().try_for_each(ensure))??;
-        Ok(Made::Already)
+        kernel.inside(self.at, || self.settings.iter().try_for_each(&mut ensure))??;
+        Ok(changes.into())
     }
 
     fn check(&self, kernel: &Kernel) -> Result<()> {
@@ -122,6 +123,11 @@ pub struct Forwarding {
     pub advice: &'static str,
 }
 
+/// Does the node forward packets of that family? A kernel without the family has none to forward.
+pub fn is_forwarding(ipv4: bool) -> bool {
+    read(if ipv4 { FORWARD_4 } else { FORWARD_6 }).is_ok_and(|value| value == "1")
+}
+
 const FORWARD_4: &str = "net/ipv4/ip_forward";
 const FORWARD_6: &str = "net/ipv6/conf/all/forwarding";
 
@@ -136,13 +142,15 @@ impl Forwarding {
 
 impl Object for Forwarding {
     fn ensure(&self, _kernel: &Kernel) -> Result<Made> {
+        let mut changes = Changes::default();
         for setting in self.settings() {
             if setting.key == FORWARD_6 && read(FORWARD_6)? != "1" {
                 keep_accepting_router_advertisements()?;
             }
-            setting.ensure().map_err(|error| with_advice(error, &setting, self.advice))?;
+            let is_set = setting.ensure().map_err(|error| with_advice(error, &setting, self.advice))?;
+            changes.set += usize::from(is_set);
         }
-        Ok(Made::Already)
+        Ok(changes.into())
     }
 
     fn check(&self, _kernel: &Kernel) -> Result<()> {

@@ -17,7 +17,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use crate::error::{Error, Result};
 use crate::kernel::{At, Kernel, changed};
-use crate::link::{self, Link};
+use crate::link::{self, Link, forwarding};
 use crate::mac::Mac;
 use crate::plan::{Made, Object};
 
@@ -32,6 +32,8 @@ pub struct Veth {
     pub mtu: Option<u32>,
     /// The bridge that the node's end is a port of.
     pub port: Option<Port>,
+    /// Does the node forward IPv4 that comes in by its end? For a pair that is no port of a bridge.
+    pub forwards: bool,
     /// The alias of the node's end: what the caller wants to find there later.
     pub alias: String,
 }
@@ -79,7 +81,11 @@ impl Object for Veth {
             return Err(changed(format!("interfaces {:?} and {:?} are not two ends of one veth", names.0, names.1)));
         }
         if !host.up {
-            return Err(changed(format!("interface {:?} on the node is down", self.host.name)));
+            let name = &self.host.name;
+            return Err(changed(format!("interface {name:?} on the node is down: `ip link set {name} up`")));
+        }
+        if self.forwards && host.forwards == Some(false) {
+            return Err(changed(forwarding::is_off(&self.host.name)));
         }
         self.port.as_ref().map_or(Ok(()), |port| port.check(kernel, &host))
     }
@@ -124,21 +130,24 @@ impl Veth {
 
     /// The node's end: its alias, and its flags as a port.
     fn describe(&self, kernel: &Kernel) -> Result<()> {
-        match self.describe_with(kernel, self.port.is_some()) {
-            // There is no IPv6 here, or not on this link (its MTU is too small).
+        match self.describe_with(kernel, true) {
+            // There is no such family here, or not on this link (its MTU is too small).
             Err(error) if error.is(Errno::EAFNOSUPPORT) => self.describe_with(kernel, false),
             done => done,
         }
     }
 
-    fn describe_with(&self, kernel: &Kernel, without_own_ipv6: bool) -> Result<()> {
+    fn describe_with(&self, kernel: &Kernel, families: bool) -> Result<()> {
         let mut message = LinkUnspec::new_with_name(&self.host.name).alias(self.alias.clone());
         if let Some(port) = self.port.as_ref().filter(|port| port.hairpin || port.isolated) {
             let flags = vec![InfoBridgePort::HairpinMode(port.hairpin), InfoBridgePort::Isolated(port.isolated)];
             message = message.set_port_kind(InfoPortKind::Bridge).set_port_data(InfoPortData::BridgePort(flags));
         }
-        if without_own_ipv6 {
+        if families && self.port.is_some() {
             message = message.append_extra_attribute(no_own_ipv6());
+        }
+        if families && self.forwards {
+            message = message.append_extra_attribute(forwarding::on());
         }
         let doing = || format!("describing interface {:?}", self.host.name);
         kernel.route(At::Host).change(Rtm::new_link(message.build()), 0, &doing)

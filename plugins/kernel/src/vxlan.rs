@@ -19,7 +19,7 @@ use crate::address::{self, Address, Others};
 use crate::attribute::{is_on, number, within};
 use crate::error::{Error, Result};
 use crate::kernel::{At, Kernel, changed};
-use crate::link::{self, Link};
+use crate::link::{self, Link, forwarding};
 use crate::mac::Mac;
 use crate::plan::{Changes, Made, Object};
 use crate::sysctl::{Setting, Sysctls};
@@ -108,8 +108,13 @@ impl Object for Vxlan {
             Some(link) => self.adjust(kernel, &link)?,
             None => self.make(kernel).map(|()| Made::New)?,
         };
-        self.set_addresses(kernel)?;
-        Ok(made)
+        let mut changes = self.set_addresses(kernel)?;
+        match made {
+            Made::New => return Ok(made),
+            Made::Changed(earlier) => changes += earlier,
+            Made::Already => {}
+        }
+        Ok(changes.into())
     }
 
     fn check(&self, kernel: &Kernel) -> Result<()> {
@@ -120,6 +125,12 @@ impl Object for Vxlan {
         }
         if !link.up {
             return Err(changed(format!("device {:?} is down", self.name)));
+        }
+        if self.forwards() && link.forwards == Some(false) {
+            return Err(changed(format!(
+                "device {:?} does not forward IPv4: /proc/sys/net/ipv4/conf/{}/forwarding is 0",
+                self.name, self.name
+            )));
         }
         if link.mtu != self.mtu {
             return Err(changed(format!("device {:?} has MTU {}, not {}", self.name, link.mtu, self.mtu)));
@@ -151,7 +162,8 @@ impl Vxlan {
             link::remove(kernel, At::Host, &self.name)?;
             return self.make(kernel).map(|()| Made::New);
         }
-        if link.alias.is_empty() || link.mtu != self.mtu || !link.up {
+        let keeps_packets = self.forwards() && link.forwards == Some(false);
+        if link.alias.is_empty() || link.mtu != self.mtu || !link.up || keeps_packets {
             self.finish(kernel)?;
             return Ok(Made::Changed(Changes { set: 1, removed: 0 }));
         }
@@ -240,10 +252,18 @@ impl Vxlan {
     fn finish(&self, kernel: &Kernel) -> Result<()> {
         let alias = format!("{} VTEP {}", self.mark, self.mac);
         let doing = || format!("naming VXLAN device {:?}", self.name);
-        let message = LinkUnspec::new_with_name(&self.name).alias(alias).mtu(self.mtu).build();
-        kernel.route(At::Host).change(Rtm::new_link(message), 0, &doing)?;
+        let mut message = LinkUnspec::new_with_name(&self.name).alias(alias).mtu(self.mtu);
+        if self.forwards() {
+            message = message.append_extra_attribute(forwarding::on());
+        }
+        kernel.route(At::Host).change(Rtm::new_link(message.build()), 0, &doing)?;
         self.sysctls().ensure(kernel)?;
         link::up(kernel, At::Host, &self.name)
+    }
+
+    /// IPv4 that comes out of the tunnel is for Pods.
+    fn forwards(&self) -> bool {
+        self.addresses.iter().any(IpAddr::is_ipv4)
     }
 
     /// Nothing that comes out of the tunnel configures this node.
@@ -262,15 +282,20 @@ impl Vxlan {
     }
 
     /// Exactly the VTEP addresses: those of Pod CIDRs that this node had before may be another node's now.
-    fn set_addresses(&self, kernel: &Kernel) -> Result<()> {
+    fn set_addresses(&self, kernel: &Kernel) -> Result<Changes> {
         let index = link::index(kernel, At::Host, &self.name)?;
+        let mut changes = Changes::default();
         let wanted: Vec<Address> = self.addresses.iter().map(|ip| self.address(*ip)).collect();
         for stale in address::on(kernel, At::Host, index)? {
             if !wanted.iter().any(|address| address.address == stale) {
                 Address { address: stale, ..self.address(stale.ip()) }.remove(kernel)?;
+                changes.removed += 1;
             }
         }
-        wanted.iter().try_for_each(|address| address.ensure(kernel).map(drop))
+        for address in wanted {
+            changes.set += usize::from(address.ensure(kernel)? == Made::New);
+        }
+        Ok(changes)
     }
 
     fn address(&self, ip: IpAddr) -> Address {

@@ -74,7 +74,7 @@ impl WirePlugin for PointToPoint {
     }
 
     fn owned(wiring: &Wiring<Config>) -> Vec<Box<dyn Owned>> {
-        routed::owned(wiring, None)
+        routed::owned(wiring, None, wiring.addresses.ips.iter().map(gateway).collect())
     }
 
     fn plan(wiring: &Wiring<Config>, plan: &mut Plan) {

@@ -64,7 +64,7 @@ impl WirePlugin for Routed {
     }
 
     fn owned(wiring: &Wiring<Config>) -> Vec<Box<dyn Owned>> {
-        routed::owned(wiring, Some(wiring.pod.mac))
+        routed::owned(wiring, Some(wiring.pod.mac), Vec::new())
     }
 
     fn plan(wiring: &Wiring<Config>, plan: &mut Plan) {

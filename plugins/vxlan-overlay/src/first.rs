@@ -53,7 +53,7 @@ impl WirePlugin for First {
     }
 
     fn owned(wiring: &Wiring<Config>) -> Vec<Box<dyn Owned>> {
-        routed::owned(wiring, Some(wiring.pod.mac))
+        routed::owned(wiring, Some(wiring.pod.mac), Vec::new())
     }
 
     fn plan(wiring: &Wiring<Config>, plan: &mut Plan) {

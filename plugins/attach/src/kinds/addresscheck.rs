@@ -33,7 +33,7 @@ use kernel::kernel::changed;
 use kernel::nft::{self, BaseChain, Element, Expression};
 use kernel::{Kernel, Mac, Made, Object, Result};
 
-use crate::kinds::{BRIDGE, Kind, Owned, by_comment, masquerade, restore_table};
+use crate::kinds::{BRIDGE, Kind, Owned, by_comment, lost_with_table, masquerade};
 use crate::label::Label;
 use crate::owner::Owner;
 
@@ -113,8 +113,12 @@ impl Kind for AddressChecks {
         BRIDGE.sweep(kernel, &[SENDERS4, SENDERS6, PORTS], &by_comment(is_gone))
     }
 
-    fn restore_lost(&self, kernel: &Kernel, living: &[Label]) -> Result<usize> {
-        restore_table(kernel, self, living, &is_lost, &restore)
+    fn lost(&self, kernel: &Kernel, living: &[Label]) -> Result<usize> {
+        lost_with_table(kernel, self, living, &is_lost)
+    }
+
+    fn restore(&self, kernel: &Kernel, _living: &[Label]) -> Result<()> {
+        restore(kernel)
     }
 }
 

@@ -55,10 +55,14 @@ pub trait Kind: Debug + Sync {
         false
     }
 
-    /// Makes again the objects that living attachments have lost, as after `nft flush ruleset`; returns how many
-    /// attachments had lost theirs.
-    fn restore_lost(&self, _kernel: &Kernel, _living: &[Label]) -> Result<usize> {
+    /// How many of the living attachments have lost theirs, as after `nft flush ruleset`.
+    fn lost(&self, _kernel: &Kernel, _living: &[Label]) -> Result<usize> {
         Ok(0)
+    }
+
+    /// Makes again what living attachments have lost.
+    fn restore(&self, _kernel: &Kernel, _living: &[Label]) -> Result<()> {
+        Ok(())
     }
 }
 
@@ -81,20 +85,19 @@ pub fn owned_by(label: &Label) -> impl Iterator<Item = (&'static dyn Kind, Box<d
     KINDS.iter().filter_map(|kind| Some((*kind, kind.read(label)?)))
 }
 
-/// [`Kind::restore_lost`] of a kind whose objects are lost together, with the table that they share.
-pub(crate) fn restore_table(
+/// [`Kind::lost`] of a kind whose objects are lost together, with the table that they share.
+pub(crate) fn lost_with_table(
     kernel: &Kernel,
     kind: &dyn Kind,
     living: &[Label],
     is_lost: &dyn Fn(&Kernel) -> Result<bool>,
-    restore: &dyn Fn(&Kernel) -> Result<()>,
 ) -> Result<usize> {
     let count = living.iter().filter(|label| kind.read(label).is_some()).count();
-    if count == 0 || !is_lost(kernel)? {
-        return Ok(0);
-    }
-    restore(kernel).map(|()| count)
+    Ok(if count > 0 && is_lost(kernel)? { count } else { 0 })
 }
+
+/// What brings back an object of a kind that `--sync` restores.
+pub(crate) const BY_SYNC: &str = "--sync or the next GC restores it";
 
 /// Is the comment of an element that of an owner that is gone?
 pub(crate) fn by_comment(is_gone: &dyn Fn(Owner) -> bool) -> impl Fn(&str) -> bool + '_ {

@@ -19,7 +19,7 @@ use kernel::kernel::changed;
 use kernel::nft::{self, BaseChain, Element};
 use kernel::{Kernel, Made, Object, Result};
 
-use crate::kinds::{Kind, Owned, by_comment, restore_table};
+use crate::kinds::{Kind, Owned, by_comment, lost_with_table};
 use crate::label::Label;
 use crate::owner::Owner;
 
@@ -91,8 +91,12 @@ impl Kind for SourceChecks {
         INET.sweep(kernel, &[WIRES], &by_comment(is_gone))
     }
 
-    fn restore_lost(&self, kernel: &Kernel, living: &[Label]) -> Result<usize> {
-        restore_table(kernel, self, living, &is_lost, &restore)
+    fn lost(&self, kernel: &Kernel, living: &[Label]) -> Result<usize> {
+        lost_with_table(kernel, self, living, &is_lost)
+    }
+
+    fn restore(&self, kernel: &Kernel, _living: &[Label]) -> Result<()> {
+        restore(kernel)
     }
 }
 
