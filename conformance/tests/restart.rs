@@ -292,7 +292,8 @@ fn a_store_that_is_gone_while_its_pods_live_is_told_of_and_gives_no_address_twic
             assert_eq!(reply.code(), 102, "{plugin}: {}", reply.stdout);
             assert!(reply.details().contains("holds no address"), "{plugin}: {}", reply.stdout);
         }
-        // The runtime tries again until it succeeds.
+        // On a bridge the address is refused, and the runtime tries again. A routed Pod's route shows that the address is in use: IPAM
+        // is asked for another one at once.
         let new = Pod::new("new");
         let mut refused = 0;
         let result = loop {
@@ -304,7 +305,7 @@ fn a_store_that_is_gone_while_its_pods_live_is_told_of_and_gives_no_address_twic
             place.call("DEL", &new, &place.config).ok();
             refused += 1;
         };
-        assert_eq!(refused, 2, "{plugin}");
+        assert_eq!(refused, if plugin == "bridge" { 2 } else { 0 }, "{plugin}");
         let taken: Vec<_> = results.iter().flat_map(addresses).collect();
         assert!(addresses(&result).iter().all(|address| !taken.contains(address)), "{plugin}: {result} {taken:?}");
         for pod in pods.iter().chain([&new]) {

@@ -69,10 +69,14 @@ fn lines(object: &Value) -> Vec<String> {
         return vec![format!("neighbor {} dev {}", text("dst"), text("dev"))];
     }
     let (dst, kind) = (text("dst"), text("type"));
+    let table = match text("table") {
+        "" | "main" | "local" => String::new(),
+        other => format!(" table {other}"),
+    };
     let is_own = is_link_local(dst) || matches!(kind, "multicast" | "anycast" | "broadcast");
     match is_own || dst.is_empty() {
         true => Vec::new(),
-        false => vec![format!("route {kind} {dst} via {:?} dev {}", text("gateway"), text("dev"))],
+        false => vec![format!("route {kind} {dst} via {:?} dev {}{table}", text("gateway"), text("dev"))],
     }
 }
 
@@ -129,6 +133,8 @@ mod tests {
         assert_eq!(lines(&link), ["link eth0 mtu 1500", "address 10.0.0.1/24 dev eth0"]);
         let route = json!({"dst": "default", "gateway": "10.0.0.1", "dev": "eth0", "flags": []});
         assert_eq!(lines(&route), ["route  default via \"10.0.0.1\" dev eth0"]);
+        let elsewhere = json!({"dst": "10.9.0.0/24", "dev": "eth0", "table": "1883472711", "flags": []});
+        assert_eq!(lines(&elsewhere), ["route  10.9.0.0/24 via \"\" dev eth0 table 1883472711"]);
         let neighbor = json!({"dst": "10.0.0.1", "dev": "eth0", "lladdr": "02:00:00:00:00:01", "state": ["PERMANENT"]});
         assert_eq!(lines(&neighbor), ["neighbor 10.0.0.1 dev eth0"]);
         assert!(lines(&json!({"type": "multicast", "dst": "ff00::/8", "dev": "eth0"})).is_empty());

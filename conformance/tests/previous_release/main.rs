@@ -159,8 +159,9 @@ impl Place {
         lines.map(|line| line.replace("elements = {", "").replace(" }", "").trim().to_owned()).collect()
     }
 
-    /// Everything that an operator finds on the node, a line for each object, but for what all Pods share in nftables: after
-    /// a flush there is as much of it as living Pods need.
+    /// Everything that an operator finds on the node, a line for each object, but for what all Pods share in nftables (after
+    /// a flush there is as much of it as living Pods need), and for witnesses, in a table of their own: each release has
+    /// its own form of them.
     fn look(&self) -> BTreeSet<String> {
         let node = self.node();
         let mut found = BTreeSet::new();
@@ -168,6 +169,7 @@ impl Place {
         look::node_only(&node.netns, &mut found);
         look::store(&node.file("store"), &mut found);
         found.retain(|line| !line.starts_with("nft ") || line.contains("comment"));
+        found.retain(|line| !(line.starts_with("node route ") && line.contains(" table ")));
         found
     }
 
