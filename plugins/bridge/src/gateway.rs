@@ -1,6 +1,6 @@
 //! The node's addresses on the bridge: the gateways of the Pods' subnets.
 //!
-//! A gateway's interface has these addresses and, of IPv4, no others ([`Others`]): what another program or an earlier
+//! A gateway's interface has these addresses and, of IPv4, no others (`kernel::address::Others`): what another program or an earlier
 //! configuration set there is refused, or with `forceAddress` replaced. A configuration may have several ranges of one
 //! family, and each Pod shows those that its own addresses are of; the gateways of the others are read from the
 //! configuration ([`configured`]).
