@@ -185,3 +185,22 @@ fn a_gateways_interface_of_the_reference_plugin_is_used_as_it_is() {
     assert_eq!(vlans_of(&node, "veth1234"), ["100pu"]);
     network.check(&pod, &result).ok();
 }
+
+#[test]
+fn a_gateway_in_a_vlan_forwards_where_new_links_do_not() {
+    let node = node();
+    if !can_filter(&node) {
+        return;
+    }
+    node.netns.sh("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv4/conf/default/forwarding");
+    let network = network(&node, json!({"vlan": 100}));
+    let pod = Pod::new("a");
+    let result = network.add(&pod);
+    let forwarding = || node.netns.sysctl("ipv4/conf/cni0.100/forwarding");
+    assert_eq!(forwarding(), "1");
+    network.check(&pod, &result).ok();
+    node.netns.sh("echo 0 > /proc/sys/net/ipv4/conf/cni0.100/forwarding");
+    assert_eq!(network.check(&pod, &result).code(), 102);
+    network.add(&Pod::new("b"));
+    assert_eq!(forwarding(), "1");
+}

@@ -171,6 +171,9 @@ impl Object for VlanGateway {
         if !link.up {
             link::up(kernel, At::Host, &interface)?;
         }
+        if link.alias == self.mark && link.forwards == Some(false) {
+            link::forwarding::set(kernel, &interface)?;
+        }
         self.vlans().set(kernel, link.lower.unwrap_or_default())?;
         Ok(made)
     }

@@ -55,7 +55,7 @@ pub fn is_off(link: &str) -> String {
     )
 }
 
-/// A link that forwards. Only checked: what makes the link sets it.
+/// A link that forwards. Only checked: what makes the link sets it, and what another program made is that program's.
 #[derive(Clone, Debug)]
 pub struct Forwards {
     /// The link's name, on the node.
