@@ -193,7 +193,7 @@ fn a_gateway_in_a_vlan_forwards_where_new_links_do_not() {
         return;
     }
     node.netns.sh("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv4/conf/default/forwarding");
-    let network = network(&node, json!({"vlan": 100}));
+    let network = network(&node, json!({"vlan": 100, "isGateway": true}));
     let pod = Pod::new("a");
     let result = network.add(&pod);
     let forwarding = || node.netns.sysctl("ipv4/conf/cni0.100/forwarding");
