@@ -148,6 +148,16 @@ find_commit() {
 # macros that run during the build, which can't be static.
 find_triple() { triple=$(as_builder rustc -vV | sed -n 's/^host: //p'); }
 
+# Words for the linker, where the C library that is linked in can relocate a program packed in that way (glibc 2.36): a kilobyte instead
+# of eighty, and fewer pages to touch at each start.
+packed_relocations() {
+    libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) || libc=''
+    case $libc in
+        "glibc 2."[4-9][0-9] | "glibc 2.3"[6-9] | "glibc 2."[4-9][0-9].* | "glibc 2.3"[6-9].*)
+            echo link-arg=-Wl,-z,pack-relative-relocs ;;
+    esac
+}
+
 # build_static NAME...: adds to the user's own flags, wherever those come from: of the three places that cargo knows,
 # the first that is set hides the others. Where the checkout and the sources of crates lie is not told to the programs,
 # so that they are the same wherever they were built (.ci/reproducible). libcni/build.rs reads PODWIRE_COMMIT.
@@ -157,10 +167,11 @@ build_static() {
     crates=${CARGO_HOME:-${build_home:-$HOME}/.cargo}
     find_commit
     export PODWIRE_COMMIT="$commit"
+    packed=$(packed_relocations)
     # shellcheck disable=SC2086 # options are words
     set -- build --release --locked --target "$triple" $options
     if [ -n "${CARGO_ENCODED_RUSTFLAGS:-}" ]; then
-        set -- env CARGO_ENCODED_RUSTFLAGS="$CARGO_ENCODED_RUSTFLAGS$(printf '\037%s' -C target-feature=+crt-static \
+        set -- env CARGO_ENCODED_RUSTFLAGS="$CARGO_ENCODED_RUSTFLAGS$(printf '\037%s' -C target-feature=+crt-static ${packed:+-C "$packed"} \
             "--remap-path-prefix=$crates=/cargo" "--remap-path-prefix=$root=/podwire")" cargo "$@"
     elif [ -n "${RUSTFLAGS:-}" ]; then
         # Flags in one string are split at spaces: a path that has one can't be among them.
@@ -168,9 +179,9 @@ build_static() {
             *' '*) renamed='' ;;
             *) renamed=" --remap-path-prefix=$crates=/cargo --remap-path-prefix=$root=/podwire" ;;
         esac
-        set -- env RUSTFLAGS="$RUSTFLAGS -C target-feature=+crt-static$renamed" cargo "$@"
+        set -- env RUSTFLAGS="$RUSTFLAGS -C target-feature=+crt-static${packed:+ -C $packed}$renamed" cargo "$@"
     else
-        set -- cargo --config "target.$triple.rustflags=['-C', 'target-feature=+crt-static', \
+        set -- cargo --config "target.$triple.rustflags=['-C', 'target-feature=+crt-static', ${packed:+'-C', '$packed', }\
 '--remap-path-prefix=$crates=/cargo', '--remap-path-prefix=$root=/podwire']" "$@"
     fi
     as_builder "$@" || die "the build failed"

@@ -73,7 +73,7 @@ fn the_bridges_name_is_another_kind_of_link() {
         |machine| {
             drop(machine.sh("ip link add wrong0 type veth peer name wrong1; ip link set wrong0 name cni0 alias wrong"))
         },
-        &["cni0", "is no bridge (it is veth)", "remove it or configure another name"],
+        &["cni0", "is not a bridge (it is veth)", "remove it, or configure another name"],
     );
 }
 
