@@ -16,7 +16,9 @@ fn on_a_node(test: impl FnOnce(&Kernel) + Send + 'static) {
             println!("skipped: no network namespace can be made here: {errno}");
             return;
         }
-        sh("ip link set lo up; ip link add eth0 type bridge; ip link set eth0 up; ip addr add 10.240.0.4/24 dev eth0");
+        sh(
+            "echo 0 > /proc/sys/net/ipv4/ip_forward; ip link set lo up; ip link add eth0 type bridge; ip link set eth0 up; ip addr add 10.240.0.4/24 dev eth0",
+        );
         test(&Kernel::open().unwrap());
     });
     thread.join().unwrap();
@@ -65,7 +67,8 @@ fn node_routes_follow_the_map_and_every_fault_is_listed() {
         possible(kernel, network, seat(&three), &Reach::NodeRoutes).unwrap();
         let (followed, changes) = reconcile(kernel, network, seat(&three), &Reach::NodeRoutes, How::default()).unwrap();
         assert_eq!(followed.pod_cidrs, three.nodes()[0].pod_cidrs);
-        assert_eq!(changes, Changes { set: 2, removed: 0 });
+        // Forwarding, which was off, and a route for each peer.
+        assert_eq!(changes, Changes { set: 1 + 2, removed: 0 });
         let routes = sh("ip route show proto 112");
         for route in ["10.244.1.0/24 via 10.240.0.5", "10.244.2.0/24 via 10.240.0.6"] {
             assert!(routes.contains(route), "{route} is missing:\n{routes}");
@@ -97,8 +100,8 @@ fn an_overlay_is_a_device_and_what_leads_to_each_peer_and_masquerade_knows_the_i
         let (followed, changes) = reconcile(kernel, network, seat(&three), &overlay(), how).unwrap();
         assert_eq!(followed.mtu, Some(1450));
         assert_eq!(followed.inside.unwrap().subnets.len(), 3);
-        // The device, the inside, and for each peer an FDB entry, a neighbor and a route.
-        assert_eq!(changes, Changes { set: 2 + 2 * 3, removed: 0 });
+        // Forwarding, which was off, the device, the inside, and for each peer an FDB entry, a neighbor and a route.
+        assert_eq!(changes, Changes { set: 3 + 2 * 3, removed: 0 });
         assert!(sh("bridge fdb show dev vxlan.7").contains("dst 10.240.0.6"));
         assert_eq!(check(kernel, network, seat(&three), &overlay()).unwrap().1.len(), 0);
         sh("ip link set vxlan.7 down");

@@ -96,7 +96,9 @@ fn another_kind_or_another_parent_is_in_the_way() {
     let lab = Lab::new();
     lab.node.sh("ip link add x0 type veth peer name other");
     let on_the_node = device(At::Host, macvlan(MacvlanMode::Bridge), Some(At::Host));
-    assert!(matches!(lab.ensure(&on_the_node), Err(Error::NotOurs(why)) if why.contains("is not a macvlan (it is veth)")));
+    assert!(
+        matches!(lab.ensure(&on_the_node), Err(Error::NotOurs(why)) if why.contains("is not a macvlan (it is veth)"))
+    );
     assert!(lab.kernel(|kernel| on_the_node.possible(kernel)).is_err());
     lab.node.sh("ip link del x0");
     if !lab.makes_if_known(&on_the_node) {
