@@ -179,7 +179,7 @@ fn help_is_printed_wherever_it_is_asked_for_and_more_files_are_refused() {
         let config = json!({"type": plugin, "name": "n"});
         for arguments in ["FILE --help", "--help", "--help FILE", "FILE -h"] {
             let said = operate(&node, &config, arguments).unwrap();
-            assert!(said.contains("--sync FILE.conflist [--dry-run]") && said.contains("Configuration:"), "{said}");
+            assert!(said.contains("--sync FILE.conflist [--dry-run]") && said.contains("\nConfiguration"), "{said}");
         }
         let refused = operate(&node, &config, "FILE FILE").unwrap_err();
         assert!(refused.contains("too many arguments"), "{refused}");
