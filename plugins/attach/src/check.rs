@@ -48,9 +48,7 @@ impl Expected {
         let ends = ends.into_iter().filter_map(|(at, interface)| Some((at, interface?)));
         ends.flat_map(|(at, interface)| differences(kernel, at, interface)).collect()
     }
-}
 
-impl Expected {
     /// Compares the hardware addresses of these links on the node with the result's.
     pub fn faults_of_listed(&self, kernel: &Kernel, names: &[String]) -> Vec<KernelError> {
         let is_listed = |interface: &&Interface| interface.sandbox.is_empty() && names.contains(&interface.name);

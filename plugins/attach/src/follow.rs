@@ -63,8 +63,7 @@ pub fn sync_if_any<N: NodeKeys>(request: &Request, kernel: &Kernel) -> Result<()
 /// After a full pass of ADD or GC: says in the log why other nodes' Pods may not be reached.
 pub(crate) fn warn(kernel: &Kernel, followed: &Followed, pod: &[IpConfig]) {
     let Some(ways) = &followed.ways else { return };
-    let found = down(kernel, ways).and_then(|down| Ok([down, competing(kernel, ways, pod)?].concat()));
-    match found {
+    match in_the_way(kernel, ways, pod) {
         Ok(found) => found.iter().for_each(|words| log::warn!("{words}")),
         Err(error) => log::warn!("{error}"),
     }
@@ -73,10 +72,14 @@ pub(crate) fn warn(kernel: &Kernel, followed: &Followed, pod: &[IpConfig]) {
 /// CHECK: the same as faults.
 pub(crate) fn faults(kernel: &Kernel, followed: &Followed, pod: &[IpConfig]) -> Vec<KernelError> {
     let Some(ways) = &followed.ways else { return Vec::new() };
-    match down(kernel, ways).and_then(|down| Ok([down, competing(kernel, ways, pod)?].concat())) {
+    match in_the_way(kernel, ways, pod) {
         Ok(found) => found.into_iter().map(changed).collect(),
         Err(error) => vec![error],
     }
+}
+
+fn in_the_way(kernel: &Kernel, ways: &Ways, pod: &[IpConfig]) -> kernel::Result<Vec<String>> {
+    Ok([down(kernel, ways)?, competing(kernel, ways, pod)?].concat())
 }
 
 /// How many competing routes are listed: where there are more, they have one reason.

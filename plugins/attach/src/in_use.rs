@@ -7,8 +7,8 @@
 
 use std::net::IpAddr;
 
+use kernel::fib::{self, Action, Hop};
 use kernel::link::{self, Link};
-use kernel::route::{self, Destined};
 use kernel::{At, Kernel, Result as KernelResult, neighbor};
 use libcni::{CniResult, Error, code};
 
@@ -54,12 +54,13 @@ fn uses(kernel: &Kernel, answer: &CniResult, own: &[String]) -> KernelResult<Vec
 
 /// Where else on this node an address is in use, in words.
 fn place(kernel: &Kernel, ip: IpAddr, own: &[String]) -> KernelResult<Option<String>> {
-    let Some(route) = route::matching(kernel, At::Host, ip)? else { return Ok(None) };
-    let (index, is_alone) = match route::destined(&route, ip) {
-        Destined::Here => return Ok(Some("it is an address of this node".to_owned())),
-        Destined::Alone(index) => (index, true),
-        Destined::OnLink(index) => (index, false),
-        Destined::Away => return Ok(None),
+    let Some(route) = fib::lookup(kernel, ip)? else { return Ok(None) };
+    let is_alone = route.dst == ip.into();
+    let index = match (route.action, &*route.hops) {
+        (Action::Local, _) => return Ok(Some("it is an address of this node".to_owned())),
+        (Action::Forward, [Hop { link: Some(index), .. }]) if is_alone => *index,
+        (Action::Forward, [Hop { link: Some(index), gateway: None }]) if route.dst.prefix() > 0 => *index,
+        _ => return Ok(None),
     };
     for name in own {
         if link::index_if_there(kernel, At::Host, name)? == Some(index) {

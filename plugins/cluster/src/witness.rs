@@ -27,11 +27,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use rtnetlink::packet_route::route::{RouteMessage, RouteProtocol};
+use rtnetlink::packet_route::route::RouteMessage;
 
 use kernel::message::Rtm;
 use kernel::route::{self, Options, Route};
-use kernel::{At, Kernel, Made, Object, Result, link};
+use kernel::{At, Kernel, Made, Object, Result, fib, link};
 
 use crate::PROTOCOL;
 use crate::tag::NetworkTag;
@@ -232,11 +232,8 @@ impl Object for Witnesses {
 
 /// Do packets to this destination take a route of ours to the whole of it?
 fn is_routed_by_us(kernel: &Kernel, dst: IpNetwork) -> Result<bool> {
-    let route = route::matching(kernel, At::Host, dst.network())?;
-    let is_ours = |route: RouteMessage| {
-        route::destination(&route) == Some(dst) && route.header.protocol == RouteProtocol::from(PROTOCOL)
-    };
-    Ok(route.is_some_and(is_ours))
+    let route = fib::lookup(kernel, dst.network())?;
+    Ok(route.is_some_and(|route| route.dst == dst && route.protocol == PROTOCOL))
 }
 
 /// Routes that say how many there are, and which each is.

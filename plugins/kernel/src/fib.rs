@@ -100,6 +100,16 @@ pub fn lookups(kernel: &Kernel, packets: &[Packet]) -> Result<Vec<Result<Option<
     Ok(answers.into_iter().map(|answer| answer.or_else(|e| if unreached(&e) { Ok(None) } else { Err(e) })).collect())
 }
 
+/// The route that a packet of the node's own to `to` takes; none if there is no route, or one that drops the packet.
+pub fn lookup(kernel: &Kernel, to: IpAddr) -> Result<Option<Entry>> {
+    const DROPPED: [Errno; 3] = [Errno::EHOSTUNREACH, Errno::EACCES, Errno::EINVAL];
+    match lookups(kernel, &[Packet { to, from: None }])?.pop() {
+        Some(Err(error)) if DROPPED.iter().any(|errno| error.is(*errno)) => Ok(None),
+        Some(answer) => answer,
+        None => Ok(None),
+    }
+}
+
 /// The routes of one family, of all tables, that `is_wanted`; none if the kernel has no such family.
 pub fn list(kernel: &Kernel, ipv4: bool, is_wanted: &dyn Fn(&Entry) -> bool) -> Result<Vec<Entry>> {
     let mut message = RouteMessage::default();

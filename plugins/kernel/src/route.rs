@@ -154,51 +154,6 @@ pub fn is_local(kernel: &Kernel, at: At, ip: IpAddr) -> Result<bool> {
     }
 }
 
-/// The route that packets of this node's own to `ip` take, by every rule and table, as it is in its table
-/// (RTM_F_FIB_MATCH of include/uapi/linux/rtnetlink.h); `None` if there is none.
-pub fn matching(kernel: &Kernel, at: At, ip: IpAddr) -> Result<Option<RouteMessage>> {
-    let mut message = RouteMessage::default();
-    message.header.address_family = family(ip.is_ipv4());
-    message.header.destination_prefix_length = if ip.is_ipv4() { 32 } else { 128 };
-    message.header.flags |= RouteFlags::FibMatch;
-    message.attributes.push(RouteAttribute::Destination(ip.into()));
-    let doing = || format!("looking for the route to {ip} {}", at.words());
-    match kernel.route(at).get(Rtm::get_route(message), &doing) {
-        // An unreachable, prohibit or blackhole route answers as no route does.
-        Err(error) if NO_ROUTE.iter().any(|errno| error.is(*errno)) => Ok(None),
-        other => other,
-    }
-}
-
-/// Where a route takes the packets to one address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Destined {
-    /// It is an address of this machine.
-    Here,
-    /// The route is to this address alone, out of this link.
-    Alone(u32),
-    /// The address is on this link, with others.
-    OnLink(u32),
-    /// To a next hop, or nowhere.
-    Away,
-}
-
-/// Where `route`, the one that packets to `ip` take, leads them.
-pub fn destined(route: &RouteMessage, ip: IpAddr) -> Destined {
-    let is_alone = destination(route) == Some(ip.into());
-    match (route.header.kind, next_hop(route)) {
-        (RouteType::Local, _) => Destined::Here,
-        (RouteType::Unicast, (_, Some(link))) if is_alone => Destined::Alone(link),
-        (RouteType::Unicast, (None, Some(link))) if route.header.destination_prefix_length > 0 => {
-            Destined::OnLink(link)
-        }
-        _ => Destined::Away,
-    }
-}
-
-/// What a lookup answers where nothing leads.
-const NO_ROUTE: [Errno; 4] = [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EACCES, Errno::EINVAL];
-
 /// Every route of one family, in every table.
 pub fn all(kernel: &Kernel, at: At, ipv4: bool) -> Result<Vec<RouteMessage>> {
     dump(kernel, at, ipv4, None, None)
