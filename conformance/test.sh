@@ -10,8 +10,8 @@
 #   sudo conformance/test.sh --packages           only install what the tests need
 #
 # --quick leaves out the suite over every plugin and every fault, crash testing, and the tests with containerd, podman, Go, valgrind
-# and the previous release; it needs none of these. Random choices start from the number 1, so that code which nobody touched does
-# not fail tomorrow: PODWIRE_SEED=N starts from another, PODWIRE_SEED=random from one that is drawn and printed.
+# and the previous release; it needs none of these. Random choices start from the number 1, so that unchanged code gives
+# the same result tomorrow: PODWIRE_SEED=N starts from another, PODWIRE_SEED=random from one that is drawn and printed.
 #
 # On Debian and Ubuntu missing packages are installed with apt (no service of theirs is started);
 # elsewhere they are named. The tests make network namespaces of their own, so they need root; the

@@ -1,5 +1,5 @@
-//! A sample of what `cni-conformance crash` does at every point, the same one in every run: code that nobody touched does not
-//! fail tomorrow. `PODWIRE_SEED` chooses another. The command tries the same points again with `--sample` and `--seed`.
+//! A sample of what `cni-conformance crash` does at every point, the same one in every run, so that unchanged code
+//! gives the same result. `PODWIRE_SEED` chooses another. The command tries the same points again with `--sample` and `--seed`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -43,7 +43,7 @@ const ELSEWHERE: [(&str, &str, &str); 9] = [
     ),
 ];
 
-/// What leads the same way, or nobody's packets.
+/// Routes that lead the same way as podwire's, or that no packet takes.
 const HARMLESS: [(&str, &str, &str); 3] = [
     ("the same way by hand", "ip route add PEER SAME", "ip route del PEER SAME"),
     (

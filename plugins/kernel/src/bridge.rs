@@ -1,7 +1,7 @@
 //! A bridge. Shared: the first attachment makes it, nobody removes it.
 //!
-//! Its hardware address is set when it is made, and so stays: it is pinned. A bridge whose address nobody set takes the lowest
-//! of its ports' and changes it as Pods come and go, so the address of a bridge that another program made is pinned when it
+//! A bridge that is made here gets a hardware address, which the kernel then keeps: it is pinned. A bridge without one of its own
+//! takes the lowest address of its ports, and changes it as Pods come and go, so the address of a bridge that another program made is pinned when it
 //! becomes a gateway. Its MTU is never set: the kernel keeps it at the least of its ports', and once
 //! set it would stay above a port that is lowered later.
 

@@ -81,7 +81,7 @@ fn forget(kernel: &Kernel, at: At, name: &str, index: u32, ip: IpAddr) -> Result
     }
 }
 
-/// The hardware address that `ip` has on a link, as far as the node knows: none if nobody answered there.
+/// The hardware address that `ip` has on a link, as far as the node knows; `None` if no host has answered for it there.
 pub fn known(kernel: &Kernel, at: At, link: u32, ip: IpAddr) -> Result<Option<Mac>> {
     let doing = || format!("looking for neighbor {ip} {}", at.words());
     let entry = match kernel.route(at).get(Rtm::get_neighbor(message(ip, link)), &doing) {

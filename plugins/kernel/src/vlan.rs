@@ -32,7 +32,7 @@ pub struct PortVlans {
     pub untagged: Option<u16>,
     /// VLANs of tagged frames: first and last of each range. The VLAN of untagged frames may be in one.
     pub tagged: Vec<(u16, u16)>,
-    /// Keep the VLAN that the bridge gives every new port (`vlan_default_pvid`, 1 unless somebody changed it)?
+    /// Keep the VLAN that the bridge gives every new port (`vlan_default_pvid`, which is 1 by default)?
     pub keep_default: bool,
 }
 
